@@ -1,0 +1,294 @@
+#include "context.h"
+
+#include "error.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <string>
+#include <time.h>
+
+using namespace shimmy;
+
+namespace {
+
+ggml_type kv_type(const char * name) {
+    require(name != nullptr, "a KV type is NULL");
+    for (const ggml_type type : {GGML_TYPE_F32, GGML_TYPE_F16, GGML_TYPE_BF16, GGML_TYPE_Q8_0, GGML_TYPE_Q4_0, GGML_TYPE_Q4_1,
+                                 GGML_TYPE_IQ4_NL, GGML_TYPE_Q5_0, GGML_TYPE_Q5_1}) {
+        if (std::strcmp(ggml_type_name(type), name) == 0) {
+            return type;
+        }
+    }
+    throw Error(SHIMMY_E_INVALID,
+                std::string("KV type must be f32, f16, bf16, q8_0, q5_1, q5_0, q4_1, q4_0 or iq4_nl, not ") + name);
+}
+
+llama_context_params to_llama(const shimmy_context_params & p) {
+    const int32_t max_sequences = static_cast<int32_t>(llama_max_parallel_sequences());
+    require(p.n_ctx >= 0, "n_ctx must be at least 0");
+    require(p.n_batch >= 1 && p.n_batch <= 65536, "n_batch must be 1..65536");
+    require(p.n_ubatch >= 1 && p.n_ubatch <= p.n_batch, "n_ubatch must be 1..n_batch");
+    require(p.n_seq_max >= 1 && p.n_seq_max <= max_sequences, "n_seq_max must be 1..256");
+    require(p.n_outputs_max >= p.n_seq_max, "n_outputs_max must be at least n_seq_max");
+    require(p.n_threads >= 1 && p.n_threads <= GGML_MAX_N_THREADS, "n_threads must be 1..512");
+    require(p.n_threads_batch >= 1 && p.n_threads_batch <= GGML_MAX_N_THREADS, "n_threads_batch must be 1..512");
+    require(p.spin >= 0 && p.spin <= 100, "spin must be 0..100");
+    require(p.flash_attn >= -1 && p.flash_attn <= 1, "flash_attn must be -1, 0 or 1");
+    require(p.rope_scaling_type >= -1 && p.rope_scaling_type <= LLAMA_ROPE_SCALING_TYPE_MAX_VALUE,
+            "rope_scaling_type must be -1..3");
+    require(std::isfinite(p.rope_freq_base) && p.rope_freq_base >= 0.0f, "rope_freq_base must be at least 0");
+    require(std::isfinite(p.rope_freq_scale) && p.rope_freq_scale >= 0.0f, "rope_freq_scale must be at least 0");
+    require(p.yarn_orig_ctx >= 0, "yarn_orig_ctx must be at least 0");
+
+    llama_context_params out = llama_context_default_params();
+    out.n_ctx = static_cast<uint32_t>(p.n_ctx);
+    out.n_batch = static_cast<uint32_t>(p.n_batch);
+    out.n_ubatch = static_cast<uint32_t>(p.n_ubatch);
+    out.n_seq_max = static_cast<uint32_t>(p.n_seq_max);
+    out.n_outputs_max = static_cast<uint32_t>(p.n_outputs_max);
+    out.n_threads = p.n_threads;
+    out.n_threads_batch = p.n_threads_batch;
+    out.flash_attn_type = static_cast<llama_flash_attn_type>(p.flash_attn);
+    out.type_k = kv_type(p.type_k);
+    out.type_v = kv_type(p.type_v);
+    out.rope_scaling_type = static_cast<llama_rope_scaling_type>(p.rope_scaling_type);
+    out.rope_freq_base = p.rope_freq_base;
+    out.rope_freq_scale = p.rope_freq_scale;
+    out.yarn_ext_factor = p.yarn_ext_factor;
+    out.yarn_attn_factor = p.yarn_attn_factor;
+    out.yarn_beta_fast = p.yarn_beta_fast;
+    out.yarn_beta_slow = p.yarn_beta_slow;
+    out.yarn_orig_ctx = static_cast<uint32_t>(p.yarn_orig_ctx);
+    out.offload_kqv = p.offload_kqv;
+    out.op_offload = p.op_offload;
+    out.swa_full = p.swa_full;
+    out.kv_unified = p.kv_unified;
+    out.no_perf = true;
+    return out;
+}
+
+bool on_abort(void * data) { return static_cast<const std::atomic<bool> *>(data)->load(std::memory_order_relaxed); }
+
+int64_t now(clockid_t clock) {
+    timespec t{};
+    clock_gettime(clock, &t);
+    return static_cast<int64_t>(t.tv_sec) * 1000000000 + t.tv_nsec;
+}
+
+}  // namespace
+
+shimmy_context::shimmy_context(const shimmy_model & model, const shimmy_context_params & params)
+    : model_(model), unified_(params.kv_unified), spin_(params.spin), n_outputs_max_(params.n_outputs_max) {
+    llama_context_params p = to_llama(params);
+    p.abort_callback = on_abort;
+    p.abort_callback_data = &interrupted;
+    forget_log();
+    context_.reset(llama_init_from_model(model.model.get(), p));
+    if (!context_) {
+        const std::string why = logged_errors();
+        const bool memory = why.find("alloc") != std::string::npos || why.find("memory") != std::string::npos;
+        throw Error(memory ? SHIMMY_E_MEMORY : SHIMMY_E_INVALID, why.empty() ? "llama.cpp could not make a context" : why);
+    }
+    require(llama_get_memory(context_.get()) != nullptr, "this model makes embeddings and cannot generate text");
+    attach_threads(params.n_threads, params.n_threads_batch);
+}
+
+// With OpenMP ggml takes the threads of the process's one team; otherwise a pool is attached, since ggml would make and
+// end one for every graph.
+void shimmy_context::attach_threads(int32_t n_threads, int32_t n_threads_batch) {
+#ifdef SHIMMY_OPENMP
+    llama_set_n_threads(context_.get(), n_threads, n_threads_batch);
+    (void) spin_;
+#else
+    ggml_threadpool_params p = ggml_threadpool_params_default(std::max(n_threads, n_threads_batch));
+    p.poll = static_cast<uint32_t>(spin_);
+    std::unique_ptr<ggml_threadpool, FreePool> pool(ggml_threadpool_new(&p));
+    if (!pool) {
+        throw Error(SHIMMY_E_MEMORY, "could not start threads");
+    }
+    llama_attach_threadpool(context_.get(), pool.get(), pool.get());
+    llama_set_n_threads(context_.get(), n_threads, n_threads_batch);
+    pool_ = std::move(pool);
+#endif
+}
+
+void shimmy_context::set_threads(int32_t n_threads, int32_t n_threads_batch) {
+    require(n_threads >= 1 && n_threads <= GGML_MAX_N_THREADS, "n_threads must be 1..512");
+    require(n_threads_batch >= 1 && n_threads_batch <= GGML_MAX_N_THREADS, "n_threads_batch must be 1..512");
+    attach_threads(n_threads, n_threads_batch);
+}
+
+void shimmy_context::check_seq(int32_t seq_id) const {
+    require(seq_id >= 0 && seq_id < static_cast<int32_t>(llama_n_seq_max(context_.get())), "seq_id is not below n_seq_max");
+}
+
+// Everything that llama_decode would abort on, or answer with a bare -1.
+void shimmy_context::check_runs(const shimmy_step_batch & in) {
+    require(in.n_runs >= 1, "a step needs a run");
+    require(in.seq_ids && in.positions && in.lengths && in.tokens && in.samplers, "a pointer is NULL");
+    next_position_.assign(llama_n_seq_max(context_.get()), -1);
+    const int32_t n_batch = static_cast<int32_t>(llama_n_batch(context_.get()));
+    int32_t n_tokens = 0;
+    int32_t n_outputs = 0;
+    for (int32_t r = 0; r < in.n_runs; ++r) {
+        const int32_t length = in.lengths[r];
+        require(length >= 1 && length <= n_batch - n_tokens, "the step has more tokens than n_batch");
+        check_seq(in.seq_ids[r]);
+        int32_t & next = next_position_[static_cast<size_t>(in.seq_ids[r])];
+        if (next < 0) {
+            next = llama_memory_seq_pos_max(memory(), in.seq_ids[r]) + 1;
+        }
+        require(in.positions[r] == next, "a run does not follow what its sequence holds");
+        next += length;
+        for (int32_t i = n_tokens; i < n_tokens + length; ++i) {
+            require(in.tokens[i] >= 0 && in.tokens[i] < model_.n_vocab, "a token id is outside the vocabulary");
+        }
+        n_tokens += length;
+        if (in.samplers[r] != nullptr) {
+            require(in.samplers[r]->n_vocab() == model_.n_vocab, "a sampler was made for another model");
+            ++n_outputs;
+        }
+    }
+    require(n_outputs <= n_outputs_max_, "the step has more outputs than n_outputs_max");
+    tokens_.assign(in.tokens, in.tokens + n_tokens);
+}
+
+void shimmy_context::fill(const shimmy_step_batch & in) {
+    const size_t n = tokens_.size();
+    positions_.resize(n);
+    n_seq_ids_.assign(n, 1);
+    seq_storage_.resize(n);
+    seq_ids_.resize(n);
+    outputs_.assign(n, 0);
+    output_index_.assign(static_cast<size_t>(in.n_runs), -1);
+    size_t i = 0;
+    for (int32_t r = 0; r < in.n_runs; ++r) {
+        for (int32_t k = 0; k < in.lengths[r]; ++k, ++i) {
+            positions_[i] = in.positions[r] + k;
+            seq_storage_[i] = in.seq_ids[r];
+            seq_ids_[i] = &seq_storage_[i];
+        }
+        if (in.samplers[r] != nullptr) {
+            outputs_[i - 1] = 1;
+            output_index_[static_cast<size_t>(r)] = static_cast<int32_t>(i - 1);
+        }
+    }
+}
+
+void shimmy_context::decode() {
+    llama_batch batch{};
+    batch.n_tokens = static_cast<int32_t>(tokens_.size());
+    batch.token = tokens_.data();
+    batch.pos = positions_.data();
+    batch.n_seq_id = n_seq_ids_.data();
+    batch.seq_id = seq_ids_.data();
+    batch.logits = outputs_.data();
+    forget_log();
+    const int32_t status = llama_decode(context_.get(), batch);
+    switch (status) {
+        case 0:
+            llama_synchronize(context_.get());
+            return;
+        case 1:
+            throw Error(SHIMMY_E_KV_FULL, "no room in the KV cache");
+        case 2:
+            throw Error(SHIMMY_E_CANCELLED, "the step was interrupted");
+        default:
+            throw Error(SHIMMY_E_COMPUTE, "llama_decode returned " + std::to_string(status) + ": " + logged_errors());
+    }
+}
+
+void shimmy_context::append_piece(int32_t token) {
+    char buffer[512];
+    const int32_t n = llama_token_to_piece(model_.vocab, token, buffer, sizeof buffer, 0, false);
+    if (n >= 0) {
+        pieces_.append(buffer, static_cast<size_t>(n));
+        return;
+    }
+    const size_t start = pieces_.size();
+    pieces_.resize(start + static_cast<size_t>(-n));
+    llama_token_to_piece(model_.vocab, token, &pieces_[start], -n, 0, false);
+}
+
+void shimmy_context::sample(const shimmy_step_batch & in) {
+    const size_t n = static_cast<size_t>(in.n_runs);
+    samples_.resize(n);
+    drawn_.assign(n, -1);
+    flags_.assign(n, 0);
+    piece_ends_.resize(n);
+    pieces_.clear();
+    for (size_t r = 0; r < n; ++r) {
+        if (in.samplers[r] != nullptr) {
+            shimmy_sample & s = samples_[r];
+            in.samplers[r]->sample(llama_get_logits_ith(context_.get(), output_index_[r]), s);
+            if (s.token >= 0 && llama_vocab_is_eog(model_.vocab, s.token)) {
+                s.flags |= SHIMMY_TOKEN_EOG;
+            }
+            if (s.flags == 0) {
+                append_piece(s.token);
+            }
+            drawn_[r] = s.token;
+            flags_[r] = s.flags;
+        }
+        piece_ends_[r] = static_cast<int32_t>(pieces_.size());
+    }
+}
+
+void shimmy_context::step(const shimmy_step_batch & in, shimmy_step_result & out) {
+    check_runs(in);
+    fill(in);
+    const int64_t wall_0 = now(CLOCK_MONOTONIC);
+    const int64_t cpu_0 = now(CLOCK_THREAD_CPUTIME_ID);
+    decode();
+    const int64_t wall_1 = now(CLOCK_MONOTONIC);
+    const int64_t cpu_1 = now(CLOCK_THREAD_CPUTIME_ID);
+    sample(in);
+    out.tokens = drawn_.data();
+    out.flags = flags_.data();
+    out.piece_ends = piece_ends_.data();
+    out.pieces = pieces_.data();
+    out.samples = samples_.data();
+    out.decode_ns = wall_1 - wall_0;
+    out.decode_cpu_ns = cpu_1 - cpu_0;
+    out.sample_ns = now(CLOCK_MONOTONIC) - wall_1;
+    out.sample_cpu_ns = now(CLOCK_THREAD_CPUTIME_ID) - cpu_1;
+}
+
+const float * shimmy_context::logits(int32_t run) const {
+    if (run < 0 || static_cast<size_t>(run) >= output_index_.size() || output_index_[static_cast<size_t>(run)] < 0) {
+        return nullptr;
+    }
+    return llama_get_logits_ith(context_.get(), output_index_[static_cast<size_t>(run)]);
+}
+
+void shimmy_context::seq_remove(int32_t seq_id, int32_t p0, int32_t p1) {
+    check_seq(seq_id);
+    require(p0 >= 0 && p1 >= -1, "positions must be 0 or more");
+    const bool whole = p0 == 0 && p1 < 0;
+    require(llama_memory_seq_rm(memory(), seq_id, whole ? -1 : p0, p1), "this memory cannot drop a part of a sequence");
+}
+
+// A split cache copies whole streams only and aborts otherwise.
+void shimmy_context::seq_copy(int32_t from, int32_t to, int32_t p0, int32_t p1) {
+    check_seq(from);
+    check_seq(to);
+    require(from != to, "a sequence cannot be copied onto itself");
+    require(p0 >= 0 && p1 >= -1, "positions must be 0 or more");
+    require(llama_memory_seq_pos_max(memory(), to) < 0, "the target sequence is not empty");
+    const int32_t last = llama_memory_seq_pos_max(memory(), from);
+    const bool whole = p0 == 0 && (p1 < 0 || p1 > last);
+    require(unified_ || whole, "a split KV cache copies whole sequences only");
+    llama_memory_seq_cp(memory(), from, to, whole ? -1 : p0, whole ? -1 : p1);
+}
+
+const char * shimmy_context::memory_kind() const {
+    const llama_model * m = model_.model.get();
+    if (llama_model_is_hybrid(m)) {
+        return "hybrid";
+    }
+    if (llama_model_is_recurrent(m)) {
+        return "recurrent";
+    }
+    return llama_model_n_swa(m) > 0 ? "sliding_window" : "attention";
+}

@@ -1,0 +1,65 @@
+// A context: KV cache, compute graph and threads of one model, driven by one thread.
+#pragma once
+
+#include "llama.h"
+#include "model.h"
+#include "sampler.h"
+#include "shimmy.h"
+
+#include <atomic>
+#include <memory>
+#include <string>
+#include <vector>
+
+struct shimmy_context {
+  public:
+    // Throws shimmy::Error: E_INVALID for values out of range, E_MEMORY where the memory could not be had.
+    shimmy_context(const shimmy_model & model, const shimmy_context_params & params);
+
+    void step(const shimmy_step_batch & in, shimmy_step_result & out);
+    void seq_copy(int32_t from, int32_t to, int32_t p0, int32_t p1);
+    void seq_remove(int32_t seq_id, int32_t p0, int32_t p1);
+    void set_threads(int32_t n_threads, int32_t n_threads_batch);
+
+    // Throws E_INVALID unless 0 <= seq_id < n_seq_max.
+    void check_seq(int32_t seq_id) const;
+
+    const float * logits(int32_t run) const;
+    const char * memory_kind() const;
+
+    llama_context * get() const { return context_.get(); }
+    llama_memory_t memory() const { return llama_get_memory(context_.get()); }
+    bool unified() const { return unified_; }
+
+    std::atomic<bool> interrupted{false};
+
+  private:
+    struct FreeContext {
+        void operator()(llama_context * c) const { llama_free(c); }
+    };
+    struct FreePool {
+        void operator()(ggml_threadpool * p) const { ggml_threadpool_free(p); }
+    };
+
+    void attach_threads(int32_t n_threads, int32_t n_threads_batch);
+    void fill(const shimmy_step_batch & in);
+    void check_runs(const shimmy_step_batch & in);
+    void decode();
+    void sample(const shimmy_step_batch & in);
+    void append_piece(int32_t token);
+
+    const shimmy_model & model_;
+    bool unified_;
+    int32_t spin_;
+    int32_t n_outputs_max_;
+    std::unique_ptr<ggml_threadpool, FreePool> pool_;  // outlives the context that uses it
+    std::unique_ptr<llama_context, FreeContext> context_;
+
+    // One step's batch and results; kept so that a step allocates nothing.
+    std::vector<int32_t> tokens_, positions_, n_seq_ids_, seq_storage_, output_index_, next_position_;
+    std::vector<int32_t *> seq_ids_;
+    std::vector<int8_t> outputs_;
+    std::vector<shimmy_sample> samples_;
+    std::vector<int32_t> drawn_, flags_, piece_ends_;
+    std::string pieces_;
+};

@@ -1,0 +1,156 @@
+// The C ABI of contexts: shimmy_context_* (context.cpp does the work).
+#include "context.h"
+#include "error.h"
+#include "json.h"
+#include "shimmy.h"
+
+using namespace shimmy;
+
+extern "C" {
+
+void shimmy_context_default_params(shimmy_context_params * out) {
+    const llama_context_params p = llama_context_default_params();
+    *out = shimmy_context_params{};
+    out->n_ctx = 0;
+    out->n_batch = 2048;
+    out->n_ubatch = 512;
+    out->n_seq_max = 64;
+    out->n_outputs_max = 64;
+    out->n_threads = p.n_threads;
+    out->n_threads_batch = p.n_threads_batch;
+    out->spin = 0;
+    out->flash_attn = p.flash_attn_type;
+    out->type_k = ggml_type_name(p.type_k);
+    out->type_v = ggml_type_name(p.type_v);
+    out->rope_scaling_type = p.rope_scaling_type;
+    out->rope_freq_base = p.rope_freq_base;
+    out->rope_freq_scale = p.rope_freq_scale;
+    out->yarn_ext_factor = p.yarn_ext_factor;
+    out->yarn_attn_factor = p.yarn_attn_factor;
+    out->yarn_beta_fast = p.yarn_beta_fast;
+    out->yarn_beta_slow = p.yarn_beta_slow;
+    out->yarn_orig_ctx = static_cast<int32_t>(p.yarn_orig_ctx);
+    out->offload_kqv = p.offload_kqv;
+    out->op_offload = p.op_offload;
+    out->swa_full = false;
+    out->kv_unified = true;
+}
+
+int32_t shimmy_context_new(const shimmy_model * model, const shimmy_context_params * params, shimmy_context ** out) {
+    return guarded([&] {
+        require(model != nullptr && params != nullptr && out != nullptr, "a pointer is NULL");
+        *out = new shimmy_context(*model, *params);
+    });
+}
+
+void shimmy_context_free(shimmy_context * context) { delete context; }
+
+int32_t shimmy_context_facts(const shimmy_context * context, char ** out) {
+    return guarded([&] {
+        require(context != nullptr && out != nullptr, "a pointer is NULL");
+        llama_context * c = context->get();
+        common_json facts = common_json::object();
+        facts["n_ctx"] = llama_n_ctx(c);
+        facts["n_ctx_seq"] = llama_n_ctx_seq(c);
+        facts["n_batch"] = llama_n_batch(c);
+        facts["n_ubatch"] = llama_n_ubatch(c);
+        facts["n_seq_max"] = llama_n_seq_max(c);
+        facts["n_threads"] = llama_n_threads(c);
+        facts["n_threads_batch"] = llama_n_threads_batch(c);
+        facts["kv_unified"] = context->unified();
+        facts["memory_kind"] = context->memory_kind();
+        *out = copy_string(facts.dump_safe());
+    });
+}
+
+int32_t shimmy_context_set_threads(shimmy_context * context, int32_t n_threads, int32_t n_threads_batch) {
+    return guarded([&] {
+        require(context != nullptr, "context is NULL");
+        context->set_threads(n_threads, n_threads_batch);
+    });
+}
+
+void shimmy_context_interrupt(shimmy_context * context, bool on) {
+    if (context != nullptr) {
+        context->interrupted = on;
+    }
+}
+
+int32_t shimmy_context_step(shimmy_context * context, const shimmy_step_batch * batch, shimmy_step_result * out) {
+    return guarded([&] {
+        require(context != nullptr && batch != nullptr && out != nullptr, "a pointer is NULL");
+        context->step(*batch, *out);
+    });
+}
+
+const float * shimmy_context_logits(shimmy_context * context, int32_t run) {
+    return context == nullptr ? nullptr : context->logits(run);
+}
+
+int32_t shimmy_context_seq_remove(shimmy_context * context, int32_t seq_id, int32_t p0, int32_t p1) {
+    return guarded([&] {
+        require(context != nullptr, "context is NULL");
+        context->seq_remove(seq_id, p0, p1);
+    });
+}
+
+int32_t shimmy_context_seq_copy(shimmy_context * context, int32_t from, int32_t to, int32_t p0, int32_t p1) {
+    return guarded([&] {
+        require(context != nullptr, "context is NULL");
+        context->seq_copy(from, to, p0, p1);
+    });
+}
+
+int32_t shimmy_context_seq_range(shimmy_context * context, int32_t seq_id, int32_t * first, int32_t * last) {
+    return guarded([&] {
+        require(context != nullptr && first != nullptr && last != nullptr, "a pointer is NULL");
+        context->check_seq(seq_id);
+        *first = llama_memory_seq_pos_min(context->memory(), seq_id);
+        *last = llama_memory_seq_pos_max(context->memory(), seq_id);
+    });
+}
+
+int32_t shimmy_context_clear(shimmy_context * context) {
+    return guarded([&] {
+        require(context != nullptr, "context is NULL");
+        llama_memory_clear(context->memory(), false);
+    });
+}
+
+int32_t shimmy_context_state_size(shimmy_context * context, int32_t seq_id, int32_t flags, size_t * size) {
+    return guarded([&] {
+        require(context != nullptr && size != nullptr, "a pointer is NULL");
+        require(flags == 0 || flags == LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY, "flags must be 0 or 1");
+        context->check_seq(seq_id);
+        *size = llama_state_seq_get_size_ext(context->get(), seq_id, static_cast<llama_state_seq_flags>(flags));
+    });
+}
+
+int32_t shimmy_context_state_get(shimmy_context * context, int32_t seq_id, int32_t flags, uint8_t * data, size_t * size) {
+    return guarded([&] {
+        require(context != nullptr && data != nullptr && size != nullptr, "a pointer is NULL");
+        require(flags == 0 || flags == LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY, "flags must be 0 or 1");
+        context->check_seq(seq_id);
+        const auto f = static_cast<llama_state_seq_flags>(flags);
+        require(*size >= llama_state_seq_get_size_ext(context->get(), seq_id, f), "the buffer is too small");
+        *size = llama_state_seq_get_data_ext(context->get(), data, *size, seq_id, f);
+        if (*size == 0) {
+            throw Error(SHIMMY_E_COMPUTE, "the state could not be read");
+        }
+    });
+}
+
+int32_t shimmy_context_state_set(shimmy_context * context, int32_t seq_id, int32_t flags, const uint8_t * data,
+                                 size_t size) {
+    return guarded([&] {
+        require(context != nullptr && data != nullptr && size > 0, "a pointer is NULL or the state is empty");
+        require(flags == 0 || flags == LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY, "flags must be 0 or 1");
+        context->check_seq(seq_id);
+        const auto f = static_cast<llama_state_seq_flags>(flags);
+        forget_log();
+        require(llama_state_seq_set_data_ext(context->get(), data, size, seq_id, f) == size,
+                "the state does not fit this context");
+    });
+}
+
+}  // extern "C"

@@ -1,0 +1,68 @@
+# llama.cpp as static, position-independent libraries behind one interface target, llama_cpp.
+#
+# The source is the one that llama.pin names, brought into native/llama.cpp/ by fetch_llama.py.
+# SHIMMY_LLAMA_CPP_DIR (CMake option or environment variable) names another checkout instead.
+
+set(pin_file "${CMAKE_CURRENT_LIST_DIR}/llama.pin")
+set(llama_source "${CMAKE_CURRENT_LIST_DIR}/llama.cpp")
+set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${pin_file}")
+file(READ "${pin_file}" pin)
+string(REGEX MATCH "commit = ([0-9a-f]+)" _ "${pin}")
+set(llama_commit "${CMAKE_MATCH_1}")
+
+set(llama_override "${SHIMMY_LLAMA_CPP_DIR}")
+if(NOT llama_override)
+  set(llama_override "$ENV{SHIMMY_LLAMA_CPP_DIR}")
+endif()
+
+if(llama_override)
+  get_filename_component(llama_source "${llama_override}" ABSOLUTE)
+  if(NOT EXISTS "${llama_source}/include/llama.h")
+    message(FATAL_ERROR "SHIMMY_LLAMA_CPP_DIR is '${llama_override}': there is no llama.cpp there (include/llama.h)")
+  endif()
+  set(llama_commit "other")
+else()
+  set(stamp "")
+  if(EXISTS "${llama_source}/.pin")
+    file(READ "${llama_source}/.pin" stamp)
+  endif()
+  if(NOT stamp STREQUAL pin)
+    execute_process(
+      COMMAND "${Python3_EXECUTABLE}" "${CMAKE_CURRENT_LIST_DIR}/fetch_llama.py" --into "${llama_source}"
+      RESULT_VARIABLE status
+    )
+    if(NOT status EQUAL 0)
+      message(FATAL_ERROR "llama.cpp's source is missing; the line above says why and what to do")
+    endif()
+  endif()
+endif()
+
+# Named here, because llama.cpp and ggml would ask git, which knows our history and not theirs.
+set(LLAMA_BUILD_NUMBER 0)
+set(LLAMA_BUILD_COMMIT "${llama_commit}")
+set(CMAKE_DISABLE_FIND_PACKAGE_Git ON)
+set(GIT_EXECUTABLE "" CACHE INTERNAL "")
+set(GIT_EXE "" CACHE INTERNAL "")
+set(GGML_BUILD_COMMIT "${llama_commit}")
+
+set(BUILD_SHARED_LIBS OFF)
+set(LLAMA_BUILD_COMMON ON)
+set(LLAMA_BUILD_TOOLS OFF)
+set(LLAMA_BUILD_TESTS OFF)
+set(LLAMA_BUILD_EXAMPLES OFF)
+set(LLAMA_BUILD_SERVER OFF)
+set(LLAMA_BUILD_APP OFF)
+set(LLAMA_OPENSSL OFF)
+set(GGML_NATIVE ON)
+set(GGML_CCACHE OFF) # the launcher is set once, at the top
+set(GGML_OPENMP ${SHIMMY_OPENMP})
+
+add_subdirectory("${llama_source}" "${CMAKE_CURRENT_BINARY_DIR}/llama.cpp" EXCLUDE_FROM_ALL)
+
+add_library(llama_cpp INTERFACE)
+target_link_libraries(llama_cpp INTERFACE llama-common llama ggml)
+# Their headers are not held to our warnings. The targets' own include folders are given a second time here, as SYSTEM.
+target_include_directories(
+  llama_cpp SYSTEM
+  INTERFACE "${llama_source}/include" "${llama_source}/common" "${llama_source}/ggml/include" "${llama_source}/vendor"
+)

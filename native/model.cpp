@@ -1,0 +1,180 @@
+// Loading a model, its facts, its tokenizer.
+#include "model.h"
+
+#include "error.h"
+#include "json.h"
+#include "shimmy.h"
+
+#include <climits>
+#include <string>
+#include <vector>
+
+using namespace shimmy;
+
+namespace {
+
+struct Progress {
+    shimmy_progress_fn function;
+    void * user;
+    bool cancelled = false;
+};
+
+bool on_progress(float fraction, void * data) {
+    auto * progress = static_cast<Progress *>(data);
+    if (progress->function != nullptr && !progress->function(fraction, progress->user)) {
+        progress->cancelled = true;
+        return false;
+    }
+    return true;
+}
+
+llama_model_params to_llama(const shimmy_model_params & p, std::vector<float> & split) {
+    require(p.load_mode >= LLAMA_LOAD_MODE_AUTO && p.load_mode <= LLAMA_LOAD_MODE_DIRECT_IO, "load_mode must be -1..4");
+    require(p.split_mode >= LLAMA_SPLIT_MODE_NONE && p.split_mode <= LLAMA_SPLIT_MODE_ROW, "split_mode must be 0..2");
+    require(p.n_tensor_split >= 0 && static_cast<size_t>(p.n_tensor_split) <= llama_max_devices(),
+            "tensor_split has more entries than there can be devices");
+    llama_model_params out = llama_model_default_params();
+    out.n_gpu_layers = p.n_gpu_layers;
+    out.split_mode = static_cast<llama_split_mode>(p.split_mode);
+    out.main_gpu = p.main_gpu;
+    out.load_mode = static_cast<llama_load_mode>(p.load_mode);
+    out.use_extra_bufts = p.use_extra_bufts;
+    out.no_host = p.no_host;
+    out.check_tensors = p.check_tensors;
+    out.vocab_only = p.vocab_only;
+    if (p.n_tensor_split > 0) {
+        require(p.tensor_split != nullptr, "tensor_split is NULL");
+        split.assign(llama_max_devices(), 0.0f);  // llama.cpp reads that many
+        std::copy(p.tensor_split, p.tensor_split + p.n_tensor_split, split.begin());
+        out.tensor_split = split.data();
+    }
+    return out;
+}
+
+// A special token id, or null where the model has none or names one outside its vocabulary (which llama.cpp accepts).
+common_json token_or_null(const shimmy_model & m, llama_token token) {
+    return token >= 0 && token < m.n_vocab ? common_json(token) : common_json(nullptr);
+}
+
+common_json special_tokens(const shimmy_model & m) {
+    const llama_vocab * v = m.vocab;
+    common_json tokens = common_json::object();
+    tokens["bos"] = token_or_null(m, llama_vocab_bos(v));
+    tokens["eos"] = token_or_null(m, llama_vocab_eos(v));
+    tokens["eot"] = token_or_null(m, llama_vocab_eot(v));
+    tokens["fim_pre"] = token_or_null(m, llama_vocab_fim_pre(v));
+    tokens["fim_suf"] = token_or_null(m, llama_vocab_fim_suf(v));
+    tokens["fim_mid"] = token_or_null(m, llama_vocab_fim_mid(v));
+    return tokens;
+}
+
+std::string describe(const llama_model * model) {
+    char buffer[256];
+    llama_model_desc(model, buffer, sizeof buffer);
+    return buffer;
+}
+
+void check_text(const shimmy_model * model, const void * in, const void * out, int32_t capacity, const int32_t * n_out) {
+    require(model != nullptr && in != nullptr && n_out != nullptr, "a pointer is NULL");
+    require(capacity >= 0 && (out != nullptr || capacity == 0), "capacity does not fit the buffer");
+}
+
+}  // namespace
+
+extern "C" {
+
+void shimmy_model_default_params(shimmy_model_params * out) {
+    const llama_model_params p = llama_model_default_params();
+    *out = shimmy_model_params{};
+    out->n_gpu_layers = -1;
+    out->split_mode = p.split_mode;
+    out->main_gpu = p.main_gpu;
+    out->load_mode = p.load_mode;
+    out->use_extra_bufts = p.use_extra_bufts;
+    out->no_host = p.no_host;
+    out->check_tensors = p.check_tensors;
+}
+
+int32_t shimmy_model_load(const char * path, const shimmy_model_params * params, shimmy_progress_fn progress,
+                          void * user, shimmy_model ** out) {
+    return guarded([&] {
+        require(path != nullptr && params != nullptr && out != nullptr, "a pointer is NULL");
+        std::vector<float> split;
+        Progress state{progress, user};
+        llama_model_params p = to_llama(*params, split);
+        p.progress_callback = on_progress;
+        p.progress_callback_user_data = &state;
+        forget_log();
+        auto model = std::make_unique<shimmy_model>();
+        model->model.reset(llama_model_load_from_file(path, p));
+        if (!model->model) {
+            if (state.cancelled) {
+                throw Error(SHIMMY_E_CANCELLED, "loading was cancelled");
+            }
+            const std::string why = logged_errors();
+            throw Error(SHIMMY_E_MODEL, why.empty() ? "llama.cpp could not load the model" : why);
+        }
+        model->vocab = llama_model_get_vocab(model->model.get());
+        model->n_vocab = llama_vocab_n_tokens(model->vocab);
+        for (int32_t token = 0; token < model->n_vocab; ++token) {
+            if (llama_vocab_is_eog(model->vocab, token)) {
+                model->end_tokens.push_back(token);
+            }
+        }
+        *out = model.release();
+    });
+}
+
+void shimmy_model_free(shimmy_model * model) { delete model; }
+
+int32_t shimmy_model_facts(const shimmy_model * model, char ** out) {
+    return guarded([&] {
+        require(model != nullptr && out != nullptr, "a pointer is NULL");
+        const llama_model * m = model->model.get();
+        common_json facts = common_json::object();
+        facts["description"] = describe(m);
+        facts["size_bytes"] = llama_model_size(m);
+        facts["parameter_count"] = llama_model_n_params(m);
+        facts["n_vocab"] = model->n_vocab;
+        facts["n_ctx_train"] = llama_model_n_ctx_train(m);
+        facts["n_embd"] = llama_model_n_embd(m);
+        facts["n_layer"] = llama_model_n_layer(m);
+        facts["n_swa"] = llama_model_n_swa(m);
+        facts["has_encoder"] = llama_model_has_encoder(m);
+        facts["has_decoder"] = llama_model_has_decoder(m);
+        facts["is_recurrent"] = llama_model_is_recurrent(m);
+        facts["is_hybrid"] = llama_model_is_hybrid(m);
+        facts["is_diffusion"] = llama_model_is_diffusion(m);
+        facts["has_chat_template"] = llama_model_chat_template(m, nullptr) != nullptr;
+        facts["special_tokens"] = special_tokens(*model);
+        *out = copy_string(facts.dump_safe());
+    });
+}
+
+int32_t shimmy_model_tokenize(const shimmy_model * model, const char * text, size_t n_text, bool add_special,
+                              bool parse_special, int32_t * tokens, int32_t capacity, int32_t * n_out) {
+    return guarded([&] {
+        check_text(model, text, tokens, capacity, n_out);
+        require(n_text <= INT32_MAX, "the text is too long");
+        require(llama_vocab_type(model->vocab) != LLAMA_VOCAB_TYPE_NONE, "the model has no vocabulary");
+        const int32_t n = llama_tokenize(model->vocab, text, static_cast<int32_t>(n_text), tokens, capacity, add_special,
+                                         parse_special);
+        require(n != INT32_MIN, "the text is too long");
+        *n_out = n < 0 ? -n : n;
+    });
+}
+
+int32_t shimmy_model_detokenize(const shimmy_model * model, const int32_t * tokens, int32_t n_tokens, bool special,
+                                char * text, int32_t capacity, int32_t * n_out) {
+    return guarded([&] {
+        check_text(model, tokens, text, capacity, n_out);
+        require(n_tokens >= 0, "n_tokens is negative");
+        for (int32_t i = 0; i < n_tokens; ++i) {
+            require(tokens[i] >= 0 && tokens[i] < model->n_vocab, "a token id is outside the vocabulary");
+        }
+        const int32_t n = llama_detokenize(model->vocab, tokens, n_tokens, text, capacity, false, special);
+        *n_out = n < 0 ? -n : n;
+    });
+}
+
+}  // extern "C"

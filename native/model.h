@@ -1,0 +1,18 @@
+// One loaded model: weights and vocabulary, shared by contexts.
+#pragma once
+
+#include "llama.h"
+
+#include <memory>
+#include <vector>
+
+struct shimmy_model {
+    struct Free {
+        void operator()(llama_model * m) const { llama_model_free(m); }
+    };
+
+    std::unique_ptr<llama_model, Free> model;
+    const llama_vocab * vocab = nullptr;  // owned by `model`
+    int32_t n_vocab = 0;
+    std::vector<int32_t> end_tokens;  // all that end a generation
+};

@@ -1,0 +1,52 @@
+// The sampler of one sequence: settings, random numbers and the window of tokens that penalties count.
+#pragma once
+
+#include "row.h"
+#include "shimmy.h"
+
+#include <deque>
+#include <random>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+// Equal in distribution to llama.cpp's chain of the same stages (bias, penalties, top_k, top_p, min_p, temperature, draw), with
+// no candidate array: a stage is a function below that reads the row or narrows `kept_`, in the chain's order.
+struct shimmy_sampler {
+  public:
+    // Throws shimmy::Error on values out of range. `vocab` tokens outside 0..n_vocab-1 are refused.
+    shimmy_sampler(const shimmy_sampler_params & params, int32_t n_vocab, std::vector<std::pair<int32_t, float>> bias,
+                   const int32_t * history, int32_t n_history);
+
+    // Draws from the row (which bias and penalties change) and counts the token.
+    void sample(float * logits, shimmy_sample & out);
+
+    bool wants_logprobs() const { return params_.n_logprobs >= 0; }
+    int32_t n_vocab() const { return n_vocab_; }
+
+  private:
+    void apply_bias(float * logits) const;
+    void apply_penalties(float * logits) const;
+    void report_top(shimmy_sample & out);
+    int32_t draw();
+    int32_t draw_from_row();
+    void keep_top_k();
+    void keep_top_p_of_row();
+    void keep_top_p();
+    void keep_min_p();
+    int32_t draw_kept();
+    void accept(int32_t token);
+    double uniform();
+    bool penalizes() const;
+
+    shimmy_sampler_params params_;
+    int32_t n_vocab_;
+    std::vector<std::pair<int32_t, float>> bias_;
+    std::mt19937 random_;
+    std::deque<int32_t> window_;                 // the last repeat_last_n tokens, oldest first
+    std::unordered_map<int32_t, int32_t> counts_;  // of the tokens in window_
+    shimmy::Row row_;
+    std::vector<shimmy::Candidate> kept_;        // survivors, most likely first
+    std::vector<double> weights_;                // scratch of draw_kept()
+    double log_sum_ = 0.0;                       // ln of the raw softmax's normaliser, for logprobs
+};

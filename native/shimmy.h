@@ -1,0 +1,255 @@
+// The C ABI of shimmy over llama.cpp: opaque handles, ints, arrays, UTF-8 strings, JSON where structure is deep.
+//
+// This file is compiled by C++ and parsed by cffi (everything between the two cdef marks), so it holds no macro but
+// plain integers and SHIMMY_API.
+//
+// Rules that hold for every function:
+// - No C++ exception crosses. A call returns SHIMMY_OK or another status; shimmy_last_error() then gives one line, valid
+//   until the next call in the same thread.
+// - What a function hands out through `out` belongs to the caller, who gives it back with the matching _free.
+//   Pointers inside shimmy_step_result belong to the context and are valid until its next step.
+// - A context, and the samplers used in its steps, belong to one thread at a time. A model may be shared by threads.
+// - Everything that llama.cpp would abort() on and that can be known beforehand is checked first.
+#ifndef SHIMMY_H
+#define SHIMMY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(_WIN32)
+#define SHIMMY_API __declspec(dllexport)
+#else
+#define SHIMMY_API __attribute__((visibility("default")))
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* cdef begin */
+#define SHIMMY_ABI_VERSION 1
+
+#define SHIMMY_OK 0
+#define SHIMMY_E_INVALID 1    // an argument out of its range
+#define SHIMMY_E_MODEL 2      // the model file cannot be used
+#define SHIMMY_E_MEMORY 3     // not enough memory
+#define SHIMMY_E_KV_FULL 4    // no room in the KV cache; nothing was changed
+#define SHIMMY_E_CANCELLED 5  // stopped by the progress function or by shimmy_context_interrupt
+#define SHIMMY_E_COMPUTE 6    // llama.cpp failed while computing; the sequences of the step are to be dropped
+#define SHIMMY_E_TEMPLATE 7   // the chat template failed
+#define SHIMMY_E_INTERNAL 8   // a C++ exception that none of the above describes
+
+#define SHIMMY_MAX_LOGPROBS 20
+
+#define SHIMMY_TOKEN_EOG 1         // flags of a sampled token: it ends the generation
+#define SHIMMY_TOKEN_NO_LOGITS 2   // the model gave no finite logits; the token is -1
+
+typedef struct shimmy_model shimmy_model;
+typedef struct shimmy_context shimmy_context;
+typedef struct shimmy_sampler shimmy_sampler;
+typedef struct shimmy_chat shimmy_chat;
+
+// ---- process ------------------------------------------------------------------------------------------------------
+
+SHIMMY_API int32_t shimmy_abi_version(void);
+
+// One line about the last failed call of this thread; never NULL. Owned by the library.
+SHIMMY_API const char * shimmy_last_error(void);
+
+// Frees a string that was handed out by a function below. NULL is allowed.
+SHIMMY_API void shimmy_string_free(char * text);
+
+// Starts the back ends and sends llama.cpp's log to file descriptor `log_fd` from `min_level` on (ggml levels: 1 debug,
+// 2 info, 3 warning, 4 error, 5 nothing). Log errors are kept for shimmy_last_error as well. May be called again to change the log.
+SHIMMY_API int32_t shimmy_start(int32_t log_fd, int32_t min_level);
+
+// On Linux, asks the kernel to end this process when the thread that started it ends; elsewhere does nothing.
+SHIMMY_API void shimmy_end_with_parent(void);
+
+// Build and devices as JSON: {"backend", "llama_cpp", "system_info", "devices": [{"name", "description", "type", "memory_free",
+// "memory_total"}]}. `out` is freed with shimmy_string_free.
+SHIMMY_API int32_t shimmy_build_facts(char ** out);
+
+// ---- model --------------------------------------------------------------------------------------------------------
+
+typedef struct shimmy_model_params {
+    int32_t n_gpu_layers;        // layers on the GPU; negative: all
+    int32_t split_mode;          // llama_split_mode: 0 none, 1 layer, 2 row
+    int32_t main_gpu;            // device of the whole model with split mode none
+    int32_t load_mode;           // llama_load_mode: -1 auto, 0 read, 1 mmap, 2 mlock, 3 mmap and mlock, 4 direct
+    const float * tensor_split;  // [n_tensor_split] share of each device; NULL: even
+    int32_t n_tensor_split;
+    bool use_extra_bufts;        // repack weights for the CPU
+    bool no_host;                // bypass the host buffer
+    bool check_tensors;          // look for invalid values in the weights
+    bool vocab_only;             // tokenizer only, no weights
+} shimmy_model_params;
+
+// Called with 0..1 while loading, from the loading thread; returning false cancels.
+typedef bool (*shimmy_progress_fn)(float progress, void * user);
+
+SHIMMY_API void shimmy_model_default_params(shimmy_model_params * out);
+
+// Loads a GGUF file (of a split model: its first part). `progress` may be NULL.
+SHIMMY_API int32_t shimmy_model_load(const char * path, const shimmy_model_params * params, shimmy_progress_fn progress,
+                                     void * user, shimmy_model ** out);
+SHIMMY_API void shimmy_model_free(shimmy_model * model);
+
+// What llama.cpp knows of the model, as JSON (shimmy/native/model.py: ModelFacts names the fields).
+SHIMMY_API int32_t shimmy_model_facts(const shimmy_model * model, char ** out);
+
+// Writes at most `capacity` ids; `*n_out` is the full count, so a larger value than `capacity` asks for a second call.
+SHIMMY_API int32_t shimmy_model_tokenize(const shimmy_model * model, const char * text, size_t n_text, bool add_special,
+                                         bool parse_special, int32_t * tokens, int32_t capacity, int32_t * n_out);
+
+// The bytes of `tokens`; special tokens are written only when `special`. `*n_out` as above, in bytes.
+SHIMMY_API int32_t shimmy_model_detokenize(const shimmy_model * model, const int32_t * tokens, int32_t n_tokens,
+                                           bool special, char * text, int32_t capacity, int32_t * n_out);
+
+// ---- sampler ------------------------------------------------------------------------------------------------------
+
+typedef struct shimmy_sampler_params {
+    float temperature;        // >= 0; 0: greedy
+    int32_t top_k;            // 0: off
+    float top_p;              // 1: off
+    float min_p;              // 0: off
+    float repeat_penalty;     // > 0; 1: off
+    float presence_penalty;   // 0: off
+    float frequency_penalty;  // 0: off
+    int32_t repeat_last_n;    // window of the penalties in tokens; 0: off
+    uint32_t seed;
+    int32_t n_logprobs;       // -1: none; 0: of the drawn token; up to SHIMMY_MAX_LOGPROBS: also the most likely ones
+    bool ignore_eos;          // end-of-generation tokens are never drawn
+    const int32_t * bias_tokens;  // [n_bias] ids below the vocabulary size
+    const float * bias_values;    // [n_bias] added to the logits
+    int32_t n_bias;
+} shimmy_sampler_params;
+
+// `history` are the last tokens of the prompt, which the penalties count (at least repeat_last_n of them, or all).
+SHIMMY_API int32_t shimmy_sampler_new(const shimmy_model * model, const shimmy_sampler_params * params,
+                                      const int32_t * history, int32_t n_history, shimmy_sampler ** out);
+SHIMMY_API void shimmy_sampler_free(shimmy_sampler * sampler);
+
+typedef struct shimmy_sample {
+    int32_t token;                            // -1 with SHIMMY_TOKEN_NO_LOGITS
+    int32_t flags;
+    float logprob;                            // of `token` under the raw softmax; 0 without logprobs
+    int32_t n_top;                            // filled entries below
+    int32_t top_tokens[20];                   // most likely first
+    float top_logprobs[20];
+} shimmy_sample;
+
+// Draws a token from one row of n_vocab logits, which it may change, and counts the token as part of the text.
+SHIMMY_API int32_t shimmy_sampler_sample(shimmy_sampler * sampler, float * logits, int32_t n_vocab, shimmy_sample * out);
+
+// ---- context ------------------------------------------------------------------------------------------------------
+
+typedef struct shimmy_context_params {
+    int32_t n_ctx;             // cells of the KV cache over all sequences; 0: the trained context
+    int32_t n_batch;           // most tokens of one step
+    int32_t n_ubatch;          // most tokens of one graph
+    int32_t n_seq_max;         // sequence ids are 0 .. n_seq_max-1
+    int32_t n_outputs_max;     // most rows sampled in one step; not below n_seq_max
+    int32_t n_threads;         // for single tokens
+    int32_t n_threads_batch;   // for batches
+    int32_t spin;              // how long waiting threads poll before they sleep, 0..100 (own thread pool only)
+    int32_t flash_attn;        // -1 auto, 0 off, 1 on
+    const char * type_k;       // KV types by ggml's names: "f16", "bf16", "f32", "q8_0", ...
+    const char * type_v;       // a quantized V needs flash attention
+    int32_t rope_scaling_type; // -1 from the model, 0 none, 1 linear, 2 yarn, 3 longrope
+    float rope_freq_base;      // 0: from the model
+    float rope_freq_scale;     // 0: from the model
+    float yarn_ext_factor;     // negative: from the model
+    float yarn_attn_factor;
+    float yarn_beta_fast;
+    float yarn_beta_slow;
+    int32_t yarn_orig_ctx;     // 0: from the model
+    bool offload_kqv;
+    bool op_offload;
+    bool swa_full;             // full-size cache for sliding-window layers
+    bool kv_unified;           // one cache for all sequences
+} shimmy_context_params;
+
+SHIMMY_API void shimmy_context_default_params(shimmy_context_params * out);
+
+// The model must outlive the context.
+SHIMMY_API int32_t shimmy_context_new(const shimmy_model * model, const shimmy_context_params * params,
+                                      shimmy_context ** out);
+SHIMMY_API void shimmy_context_free(shimmy_context * context);
+
+// What the context really has, as JSON: n_ctx, n_batch, n_ubatch, n_seq_max, n_threads, flash_attn, memory kind.
+SHIMMY_API int32_t shimmy_context_facts(const shimmy_context * context, char ** out);
+
+SHIMMY_API int32_t shimmy_context_set_threads(shimmy_context * context, int32_t n_threads, int32_t n_threads_batch);
+
+// Stops the running step from another thread (CPU only) with SHIMMY_E_CANCELLED, and every later one until cleared.
+SHIMMY_API void shimmy_context_interrupt(shimmy_context * context, bool on);
+
+// One run is a stretch of consecutive tokens of one sequence. Its positions must follow what the sequence holds.
+typedef struct shimmy_step_batch {
+    int32_t n_runs;
+    const int32_t * seq_ids;                // [n_runs]
+    const int32_t * positions;              // [n_runs] of the first token
+    const int32_t * lengths;                // [n_runs] at least 1
+    const int32_t * tokens;                 // [sum of lengths]
+    shimmy_sampler * const * samplers;      // [n_runs] draws after the run's last token; NULL: the run has no output
+} shimmy_step_batch;
+
+typedef struct shimmy_step_result {
+    const int32_t * tokens;       // [n_runs] the drawn token; -1 where there was no sampler
+    const int32_t * flags;        // [n_runs] SHIMMY_TOKEN_*
+    const int32_t * piece_ends;   // [n_runs] end of each token's bytes in `pieces`
+    const char * pieces;          // the tokens' text one after another, not terminated; not always whole UTF-8 characters
+    const shimmy_sample * samples;  // [n_runs] in full, for the runs whose sampler has logprobs on
+    int64_t decode_ns;            // wall time of llama_decode and of waiting for it
+    int64_t sample_ns;            // wall time of sampling and detokenizing
+    int64_t decode_cpu_ns;        // CPU time of the calling thread in the first
+    int64_t sample_cpu_ns;        // and in the second
+} shimmy_step_result;
+
+// Decodes all runs in one batch, samples every run that has a sampler, and turns the tokens into bytes.
+SHIMMY_API int32_t shimmy_context_step(shimmy_context * context, const shimmy_step_batch * batch,
+                                       shimmy_step_result * out);
+
+// The logits row of run `run` of the last step (n_vocab floats, after sampling: bias and penalties are in it).
+// Borrowed; valid until the next step. NULL where the run had no output.
+SHIMMY_API const float * shimmy_context_logits(shimmy_context * context, int32_t run);
+
+// Positions p0..p1-1 of a sequence; p1 -1 means to its end. Removing a part fails with SHIMMY_E_INVALID where the memory
+// cannot (recurrent models).
+SHIMMY_API int32_t shimmy_context_seq_remove(shimmy_context * context, int32_t seq_id, int32_t p0, int32_t p1);
+
+// Makes sequence `to` share the cells p0..p1-1 of `from` (`to` must be empty). No K or V is copied in a unified cache.
+SHIMMY_API int32_t shimmy_context_seq_copy(shimmy_context * context, int32_t from, int32_t to, int32_t p0, int32_t p1);
+
+// First and last position a sequence holds; -1 and -1 when empty.
+SHIMMY_API int32_t shimmy_context_seq_range(shimmy_context * context, int32_t seq_id, int32_t * first, int32_t * last);
+
+SHIMMY_API int32_t shimmy_context_clear(shimmy_context * context);
+
+// State of one sequence. flags: 0 all, 1 only the part that is no full attention. `state_get` writes `*size` bytes into `data`,
+// whose capacity is `*size` (ask `state_size` first).
+SHIMMY_API int32_t shimmy_context_state_size(shimmy_context * context, int32_t seq_id, int32_t flags, size_t * size);
+SHIMMY_API int32_t shimmy_context_state_get(shimmy_context * context, int32_t seq_id, int32_t flags, uint8_t * data,
+                                            size_t * size);
+SHIMMY_API int32_t shimmy_context_state_set(shimmy_context * context, int32_t seq_id, int32_t flags,
+                                            const uint8_t * data, size_t size);
+
+// ---- chat ---------------------------------------------------------------------------------------------------------
+
+// Compiles the chat template of the model, or `override` where it is not NULL, and renders a probe conversation with it.
+// A template has no time limit of its own: the caller runs this under a deadline.
+SHIMMY_API int32_t shimmy_chat_new(const shimmy_model * model, const char * override_template, shimmy_chat ** out);
+SHIMMY_API void shimmy_chat_free(shimmy_chat * chat);
+
+// {"messages": [{"role", "content"}...], "add_generation_prompt": true} -> {"prompt", "stops": [...]}.
+// The prompt is to be tokenized with add_special and parse_special. `out` is freed with shimmy_string_free.
+SHIMMY_API int32_t shimmy_chat_apply(const shimmy_chat * chat, const char * request, char ** out);
+/* cdef end */
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,164 @@
+"""The tree of errors.
+
+Each class has a stable ``code`` that appears on the wire; the HTTP status and the exit code are chosen
+elsewhere. ``message`` is one line that says what was wrong and what would be right; ``details`` may say more;
+``facts`` are typed extra fields (numbers, names) that clients can read. An error crosses the process border
+as ``to_wire()`` and comes back, as the same class, by ``from_wire()``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+Fact = str | int | float | bool | None | list[str]
+
+
+class ShimmyError(Exception):
+    """Base of all errors raised on purpose."""
+
+    code: ClassVar[str] = "server_error"
+    _by_name: ClassVar[dict[str, type[ShimmyError]]] = {}
+
+    def __init__(self, message: str, *, details: str | None = None, **facts: Fact) -> None:
+        super().__init__(message)
+        self.message = message
+        self.details = details
+        self.facts = facts
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        ShimmyError._by_name[cls.__name__] = cls
+
+    def to_wire(self) -> dict[str, Any]:
+        """The error as plain data: class name, message, details, facts."""
+        return {
+            "class": type(self).__name__,
+            "message": self.message,
+            "details": self.details,
+            "facts": self.facts,
+        }
+
+    @staticmethod
+    def from_wire(data: dict[str, Any]) -> ShimmyError:
+        """The error that ``to_wire`` described; an unknown class becomes the base class."""
+        cls = ShimmyError._by_name.get(data.get("class", ""), ShimmyError)
+        error = cls.__new__(cls)
+        ShimmyError.__init__(error, data.get("message", ""), details=data.get("details"), **(data.get("facts") or {}))
+        return error
+
+
+class UsageError(ShimmyError):
+    """The command line was wrong: exit code 2."""
+
+    code = "usage"
+
+
+class InvalidRequest(ShimmyError):
+    """A request with a wrong value; ``param`` names the field."""
+
+    code = "invalid_request"
+
+    def __init__(self, message: str, *, param: str | None = None, details: str | None = None) -> None:
+        super().__init__(message, details=details, param=param)
+
+
+class ContextLengthExceeded(ShimmyError):
+    """The prompt does not fit the context."""
+
+    code = "context_length_exceeded"
+
+    def __init__(self, *, n_prompt_tokens: int, n_ctx: int) -> None:
+        super().__init__(
+            f"the prompt has {n_prompt_tokens} tokens and the context holds {n_ctx}: shorten the prompt or raise --ctx",
+            n_prompt_tokens=n_prompt_tokens,
+            n_ctx=n_ctx,
+        )
+
+
+class ModelNotFound(ShimmyError):
+    """No model of that name; ``nearest`` lists similar names."""
+
+    code = "model_not_found"
+
+    def __init__(self, name: str, *, nearest: list[str] | None = None) -> None:
+        hint = f"; did you mean {', '.join(nearest)}?" if nearest else "; 'shimmy list' shows what there is"
+        super().__init__(f"no model named {name!r}{hint}", name=name, nearest=nearest or [])
+
+
+class ServerBusy(ShimmyError):
+    """The queue of waiting requests is full."""
+
+    code = "server_busy"
+
+
+class ModelFailed(ShimmyError):
+    """A model could not be loaded or its worker ended; other models go on."""
+
+    code = "model_failed"
+
+
+class InvalidModelFile(ModelFailed):
+    """A file that is no GGUF, is cut short, or holds values that no model can have."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}", path=path, reason=reason)
+
+
+class WorkerDied(ModelFailed):
+    """The process that ran the model ended before it answered."""
+
+
+class InsufficientMemory(ShimmyError):
+    """The model or its context does not fit; sizes in bytes, 0 where not known."""
+
+    code = "insufficient_memory"
+
+    def __init__(self, message: str, *, estimate: int = 0, available: int = 0) -> None:
+        super().__init__(message, estimate=estimate, available=available)
+
+
+class KvCacheFull(ShimmyError):
+    """A step found no room in the KV cache; the engine makes room and tries again."""
+
+    code = "kv_cache_full"
+
+
+class Cancelled(ShimmyError):
+    """Stopped on request: loading by its progress function, a step by an interrupt."""
+
+    code = "cancelled"
+
+
+class TemplateFailed(InvalidRequest):
+    """The model's chat template refused the messages."""
+
+
+class GenerationFailed(ShimmyError):
+    """llama.cpp reported an error while computing."""
+
+    code = "generation_failed"
+
+
+class DownloadFailed(ShimmyError):
+    """A model could not be fetched (network, disk, name)."""
+
+    code = "download_failed"
+
+
+class ChecksumMismatch(DownloadFailed):
+    """What arrived is not what was asked for."""
+
+    code = "checksum_mismatch"
+
+    def __init__(self, what: str, *, expected: str, actual: str) -> None:
+        super().__init__(
+            f"{what} has sha256 {actual[:16]}… but {expected[:16]}… was expected; nothing was kept",
+            expected=expected,
+            actual=actual,
+        )
+
+
+class NativeLibraryError(ShimmyError):
+    """The shared library is missing, or of another version than this Python code."""
+
+    code = "native_library"

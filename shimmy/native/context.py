@@ -1,0 +1,190 @@
+"""A context: KV cache and compute of one model, driven by one thread."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import msgspec
+
+from shimmy.native.ffi import check, ffi, library, take_string
+from shimmy.native.model import Model
+from shimmy.native.sampler import Sampler
+from shimmy.types import ContextFacts, ContextParams
+
+TOKEN_EOG = 1
+TOKEN_NO_LOGITS = 2
+PARTIAL_STATE = 1
+
+_FLASH_ATTN = {"auto": -1, "off": 0, "on": 1}
+_ROPE_SCALING = {"model": -1, "none": 0, "linear": 1, "yarn": 2, "longrope": 3}
+
+
+class Run(NamedTuple):
+    """A stretch of consecutive tokens of one sequence; ``sampler`` draws after the last of them."""
+
+    seq_id: int
+    position: int
+    tokens: Sequence[int]
+    sampler: Sampler | None
+
+
+class Drawn(NamedTuple):
+    """What a step drew for one run: token -1 and no bytes where it had no sampler."""
+
+    token: int
+    flags: int
+    piece: bytes
+
+
+@dataclass
+class StepClock:
+    """Sums over all steps, in nanoseconds; cpu counts the calling thread only."""
+
+    steps: int = 0
+    decode_ns: int = 0
+    sample_ns: int = 0
+    decode_cpu_ns: int = 0
+    sample_cpu_ns: int = 0
+
+
+def available_cores() -> int:
+    """Cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class Context:
+    """Owns one ``shimmy_context``. All methods but ``interrupt`` belong to one thread."""
+
+    def __init__(self, model: Model, params: ContextParams, *, n_ctx: int, n_seq_max: int) -> None:
+        """Raises InvalidRequest for values out of range, InsufficientMemory."""
+        raw = ffi.new("shimmy_context_params *")
+        library().shimmy_context_default_params(raw)
+        threads = params.n_threads or available_cores()
+        raw.n_ctx = n_ctx
+        raw.n_batch = params.n_batch
+        raw.n_ubatch = min(params.n_ubatch, params.n_batch)
+        raw.n_seq_max = n_seq_max
+        raw.n_outputs_max = n_seq_max
+        raw.n_threads = threads
+        raw.n_threads_batch = params.n_threads_batch or threads
+        raw.spin = params.spin
+        raw.flash_attn = _FLASH_ATTN[params.flash_attn]
+        type_k = ffi.new("char[]", params.type_k.encode())
+        type_v = ffi.new("char[]", params.type_v.encode())
+        raw.type_k = type_k
+        raw.type_v = type_v
+        raw.rope_scaling_type = _ROPE_SCALING[params.rope_scaling]
+        raw.rope_freq_base = params.rope_freq_base
+        raw.rope_freq_scale = params.rope_freq_scale
+        raw.yarn_ext_factor = params.yarn_ext_factor
+        raw.yarn_attn_factor = params.yarn_attn_factor
+        raw.yarn_beta_fast = params.yarn_beta_fast
+        raw.yarn_beta_slow = params.yarn_beta_slow
+        raw.yarn_orig_ctx = params.yarn_orig_ctx
+        raw.offload_kqv = params.offload_kqv
+        raw.op_offload = params.op_offload
+        raw.swa_full = params.swa_full
+        raw.kv_unified = params.kv_unified
+        out = ffi.new("shimmy_context **")
+        check(library().shimmy_context_new(model.handle, raw, out))
+        self._handle: Any = out[0]
+        self._batch = ffi.new("shimmy_step_batch *")
+        self._result = ffi.new("shimmy_step_result *")
+        self._n_vocab = model.facts.n_vocab
+        self.clock = StepClock()
+        facts = ffi.new("char **")
+        check(library().shimmy_context_facts(self._handle, facts))
+        self.facts = msgspec.json.decode(take_string(facts), type=ContextFacts)
+
+    def close(self) -> None:
+        """Free the context. Twice is allowed."""
+        library().shimmy_context_free(self._handle)
+        self._handle = ffi.NULL
+
+    def step(self, runs: Sequence[Run]) -> list[Drawn]:
+        """Decode all runs in one batch and draw a token for each that has a sampler.
+
+        Raises KvCacheFull (nothing changed), Cancelled, GenerationFailed (drop the sequences), InvalidRequest.
+        """
+        batch, result = self._batch, self._result
+        n = len(runs)
+        # The arrays must live until the call returns; cffi's struct fields do not hold them.
+        seq_ids = ffi.new("int32_t[]", [run.seq_id for run in runs])
+        positions = ffi.new("int32_t[]", [run.position for run in runs])
+        lengths = ffi.new("int32_t[]", [len(run.tokens) for run in runs])
+        tokens = ffi.new("int32_t[]", [token for run in runs for token in run.tokens])
+        null = ffi.NULL
+        samplers = ffi.new("shimmy_sampler *[]", [null if run.sampler is None else run.sampler.handle for run in runs])
+        batch.n_runs = n
+        batch.seq_ids = seq_ids
+        batch.positions = positions
+        batch.lengths = lengths
+        batch.tokens = tokens
+        batch.samplers = samplers
+        check(library().shimmy_context_step(self._handle, batch, result))
+        clock = self.clock
+        clock.steps += 1
+        clock.decode_ns += result.decode_ns
+        clock.sample_ns += result.sample_ns
+        clock.decode_cpu_ns += result.decode_cpu_ns
+        clock.sample_cpu_ns += result.sample_cpu_ns
+        ends = ffi.unpack(result.piece_ends, n)
+        pieces = bytes(ffi.buffer(result.pieces, ends[-1])) if ends[-1] else b""
+        starts = [0, *ends]
+        return [
+            Drawn(token, flags, pieces[start:end])
+            for token, flags, start, end in zip(
+                ffi.unpack(result.tokens, n), ffi.unpack(result.flags, n), starts, ends, strict=False
+            )
+        ]
+
+    def sample_of(self, run: int) -> Any:
+        """The ``shimmy_sample`` of a run of the last step, for sampler.read_logprobs; valid until the next step."""
+        return self._result.samples[run]
+
+    def logits_of(self, run: int) -> list[float]:
+        """The logits row of a run of the last step, after sampling (bias and penalties are in it)."""
+        row = library().shimmy_context_logits(self._handle, run)
+        return [] if row == ffi.NULL else list(ffi.unpack(row, self._n_vocab))
+
+    def interrupt(self, on: bool = True) -> None:
+        """Stop the running step (CPU only) and every later one until switched off. From any thread."""
+        library().shimmy_context_interrupt(self._handle, on)
+
+    def seq_remove(self, seq_id: int, first: int = 0, end: int = -1) -> None:
+        """Drop positions first..end-1 (-1: to its end) of a sequence."""
+        check(library().shimmy_context_seq_remove(self._handle, seq_id, first, end))
+
+    def seq_copy(self, source: int, target: int, end: int = -1) -> None:
+        """Let the empty sequence ``target`` share positions 0..end-1 (-1: all) of ``source``."""
+        check(library().shimmy_context_seq_copy(self._handle, source, target, 0, end))
+
+    def seq_range(self, seq_id: int) -> tuple[int, int]:
+        """First and last position of a sequence, (-1, -1) when empty."""
+        first, last = ffi.new("int32_t *"), ffi.new("int32_t *")
+        check(library().shimmy_context_seq_range(self._handle, seq_id, first, last))
+        return first[0], last[0]
+
+    def clear(self) -> None:
+        """Empty all sequences."""
+        check(library().shimmy_context_clear(self._handle))
+
+    def save_state(self, seq_id: int, *, partial: bool = False) -> bytes:
+        """The state of a sequence; ``partial``: only what is no full attention."""
+        size = ffi.new("size_t *")
+        flags = PARTIAL_STATE if partial else 0
+        check(library().shimmy_context_state_size(self._handle, seq_id, flags, size))
+        data = ffi.new("uint8_t[]", size[0])
+        check(library().shimmy_context_state_get(self._handle, seq_id, flags, data, size))
+        return bytes(ffi.buffer(data, size[0]))
+
+    def restore_state(self, seq_id: int, state: bytes, *, partial: bool = False) -> None:
+        """Put a saved state into a sequence. Raises InvalidRequest where it does not fit."""
+        flags = PARTIAL_STATE if partial else 0
+        data = ffi.from_buffer("uint8_t[]", state)
+        check(library().shimmy_context_state_set(self._handle, seq_id, flags, data, len(state)))

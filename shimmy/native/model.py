@@ -1,0 +1,98 @@
+"""A loaded model: weights, vocabulary, tokenizer."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from shimmy.errors import InvalidRequest
+from shimmy.native.ffi import check, ffi, library, take_string
+from shimmy.types import ModelFacts, ModelParams
+
+Progress = Callable[[float], bool]
+
+_SPLIT_MODES = {"none": 0, "layer": 1, "row": 2}
+_LOAD_MODES = {"auto": -1, "read": 0, "mmap": 1, "mlock": 2, "mmap_mlock": 3, "direct": 4}
+
+
+def encode_text(text: str, param: str) -> bytes:
+    """UTF-8 of ``text``; raises InvalidRequest naming ``param`` on a lone surrogate."""
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InvalidRequest(f"{param} is not valid Unicode: {error.reason}", param=param) from error
+
+
+class Model:
+    """Owns one ``shimmy_model``. May be shared by threads; ``close`` only after its contexts."""
+
+    def __init__(self, path: Path, params: ModelParams, progress: Progress | None = None) -> None:
+        """Load ``path`` (the first part of a split model).
+
+        ``progress`` gets 0..1 and returns False to cancel. Raises ModelFailed, InsufficientMemory, Cancelled.
+        """
+        raw = ffi.new("shimmy_model_params *")
+        library().shimmy_model_default_params(raw)
+        raw.n_gpu_layers = params.n_gpu_layers
+        raw.split_mode = _SPLIT_MODES[params.split_mode]
+        raw.main_gpu = params.main_gpu
+        raw.load_mode = _LOAD_MODES[params.load_mode]
+        split = ffi.new("float[]", list(params.tensor_split) or [0.0])
+        raw.tensor_split = split
+        raw.n_tensor_split = len(params.tensor_split)
+        raw.use_extra_bufts = params.use_extra_bufts
+        raw.no_host = params.no_host
+        raw.check_tensors = params.check_tensors
+        callback = ffi.NULL
+        if progress is not None:
+            callback = ffi.callback("bool(float, void *)", lambda fraction, _: progress(fraction), error=False)
+        out = ffi.new("shimmy_model **")
+        check(library().shimmy_model_load(str(path).encode(), raw, callback, ffi.NULL, out))
+        self._handle: Any = out[0]
+        facts = ffi.new("char **")
+        check(library().shimmy_model_facts(self._handle, facts))
+        self.facts = msgspec.json.decode(take_string(facts), type=ModelFacts)
+
+    @property
+    def handle(self) -> Any:
+        """The ``shimmy_model *``, for other files of this room."""
+        return self._handle
+
+    def close(self) -> None:
+        """Free the weights. Twice is allowed."""
+        library().shimmy_model_free(self._handle)
+        self._handle = ffi.NULL
+
+    def tokenize(self, text: str, *, add_special: bool = True, parse_special: bool = True) -> list[int]:
+        """Token ids of ``text``; with BOS and EOS where the model adds them, special tokens recognised if asked."""
+        data = encode_text(text, "prompt")
+        capacity = len(data) // 2 + 16
+        count = ffi.new("int32_t *")
+        while True:
+            ids = ffi.new("int32_t[]", capacity)
+            status = library().shimmy_model_tokenize(
+                self._handle, data, len(data), add_special, parse_special, ids, capacity, count
+            )
+            check(status)
+            if count[0] <= capacity:
+                return ffi.unpack(ids, count[0]) if count[0] else []
+            capacity = count[0]
+
+    def detokenize(self, tokens: Sequence[int], *, special: bool = False) -> bytes:
+        """The bytes of ``tokens``, not always whole UTF-8; raises InvalidRequest on an id out of range."""
+        try:
+            ids = ffi.from_buffer("int32_t[]", array("i", tokens))
+        except OverflowError as error:
+            raise InvalidRequest("a token id is outside the vocabulary", param="tokens") from error
+        capacity = 8 * len(tokens) + 16
+        count = ffi.new("int32_t *")
+        while True:
+            text = ffi.new("char[]", capacity)
+            check(library().shimmy_model_detokenize(self._handle, ids, len(tokens), special, text, capacity, count))
+            if count[0] <= capacity:
+                return bytes(ffi.buffer(text, count[0]))
+            capacity = count[0]

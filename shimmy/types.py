@@ -1,0 +1,242 @@
+"""Values that cross rooms: what is asked of a model, what comes back, what a model is.
+
+All are frozen msgspec structs. Those that cross the socketpair are encoded as msgpack arrays; field order is
+therefore part of the worker protocol (worker/protocol.py has its version).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+FinishReason = Literal["stop", "length", "cancelled"]
+Capability = Literal["completion", "chat", "tools", "embedding", "fim"]
+
+
+class SamplingParams(msgspec.Struct, frozen=True, array_like=True):
+    """How the next token is drawn. Neutral values switch a stage off.
+
+    temperature  >= 0; 0 is greedy
+    top_k        >= 0; 0 is off
+    top_p        0..1; 1 is off
+    min_p        0..1; 0 is off
+    repeat_penalty     > 0; 1 is off
+    presence_penalty, frequency_penalty    -2..2; 0 is off
+    repeat_last_n      how many of the last tokens the penalties count; 0 is off, -1 the context
+    seed         0..2**32-1, or None for a random one
+    logit_bias   token id -> added to its logit
+    n_logprobs   None: no logprobs; 0: of the drawn token; up to 20: also the most likely ones
+    ignore_eos   end-of-generation tokens are never drawn
+    """
+
+    temperature: float = 0.8
+    top_k: int = 40
+    top_p: float = 0.95
+    min_p: float = 0.05
+    repeat_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repeat_last_n: int = 64
+    seed: int | None = None
+    logit_bias: dict[int, float] = {}
+    n_logprobs: int | None = None
+    ignore_eos: bool = False
+
+
+class Message(msgspec.Struct, frozen=True, array_like=True):
+    """One chat message; ``role`` is system, user, assistant or tool."""
+
+    role: str
+    content: str
+
+
+class GenerateRequest(msgspec.Struct, frozen=True, array_like=True):
+    """One generation. Exactly one of ``prompt``, ``prompt_tokens`` and ``messages`` is given.
+
+    max_tokens   >= 0; None: up to the context
+    stop         up to 16 strings that end the answer and are not part of it
+    cache_prompt whether cells of earlier requests may be reused
+    """
+
+    id: int
+    prompt: str | None = None
+    prompt_tokens: list[int] | None = None
+    messages: list[Message] | None = None
+    max_tokens: int | None = None
+    stop: list[str] = []
+    sampling: SamplingParams = SamplingParams()
+    cache_prompt: bool = True
+
+
+class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
+    """A token with the natural logarithm of its probability under the raw softmax; ``piece`` are its bytes."""
+
+    token: int
+    logprob: float
+    piece: bytes
+    top: list[tuple[int, float, bytes]] = []
+
+
+class Usage(msgspec.Struct, frozen=True, array_like=True):
+    """Token counts; ``cached_tokens`` is the part of ``prompt_tokens`` that was not computed again."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+
+
+class Timings(msgspec.Struct, frozen=True, array_like=True):
+    """Wall times in milliseconds, with llama-server's meaning of the fields."""
+
+    queue_ms: float = 0.0
+    prompt_n: int = 0
+    prompt_ms: float = 0.0
+    predicted_n: int = 0
+    predicted_ms: float = 0.0
+
+    @property
+    def prompt_per_second(self) -> float:
+        """Prefill speed, tokens/s; 0 where nothing was computed."""
+        return 1e3 * self.prompt_n / self.prompt_ms if self.prompt_ms > 0 else 0.0
+
+    @property
+    def predicted_per_second(self) -> float:
+        """Decode speed, tokens/s; the first token belongs to prefill, as in llama-server."""
+        return 1e3 * self.predicted_n / self.predicted_ms if self.predicted_ms > 0 else 0.0
+
+
+class Delta(msgspec.Struct, frozen=True, array_like=True, tag="d"):
+    """More text of request ``id``: whole UTF-8 characters, never a part of a stop string."""
+
+    id: int
+    text: str
+    n_tokens: int
+    logprobs: list[TokenLogprob] | None = None
+
+
+class Finished(msgspec.Struct, frozen=True, array_like=True, tag="f"):
+    """The end of request ``id``; ``text`` is what was still held back."""
+
+    id: int
+    text: str
+    reason: FinishReason
+    usage: Usage
+    timings: Timings
+    logprobs: list[TokenLogprob] | None = None
+
+
+class Failed(msgspec.Struct, frozen=True, array_like=True, tag="e"):
+    """Request ``id`` ended with an error (errors.py: from_wire)."""
+
+    id: int
+    error: dict[str, object]
+
+
+Event = Delta | Finished | Failed
+
+
+class ModelParams(msgspec.Struct, frozen=True, array_like=True):
+    """How a model is loaded.
+
+    n_gpu_layers  layers on the GPU; -1: all
+    split_mode    none, layer or row: how several GPUs share a model
+    load_mode     auto, read, mmap, mlock, mmap_mlock or direct
+    tensor_split  share of each device; empty: even
+    """
+
+    n_gpu_layers: int = -1
+    split_mode: Literal["none", "layer", "row"] = "layer"
+    main_gpu: int = 0
+    load_mode: Literal["auto", "read", "mmap", "mlock", "mmap_mlock", "direct"] = "auto"
+    tensor_split: tuple[float, ...] = ()
+    use_extra_bufts: bool = True
+    no_host: bool = False
+    check_tensors: bool = False
+
+
+class ContextParams(msgspec.Struct, frozen=True, array_like=True):
+    """KV cache, batch sizes and threads of a model's context (native/shimmy.h has each field's range).
+
+    n_ctx      cells of the KV cache over all sequences; 0: chosen from the trained context and the free memory
+    parallel   sequences at work at once
+    n_seq_max  sequence ids, at work or cached; 0: chosen by the kind of memory
+    n_threads  0: one for each core
+    spin       0..100, how long waiting threads poll before they sleep (ggml's own pools)
+    """
+
+    n_ctx: int = 0
+    parallel: int = 8
+    n_seq_max: int = 0
+    n_batch: int = 2048
+    n_ubatch: int = 512
+    n_threads: int = 0
+    n_threads_batch: int = 0
+    spin: int = 0
+    flash_attn: Literal["auto", "on", "off"] = "auto"
+    type_k: str = "f16"
+    type_v: str = "f16"
+    rope_scaling: Literal["model", "none", "linear", "yarn", "longrope"] = "model"
+    rope_freq_base: float = 0.0
+    rope_freq_scale: float = 0.0
+    yarn_ext_factor: float = -1.0
+    yarn_attn_factor: float = -1.0
+    yarn_beta_fast: float = -1.0
+    yarn_beta_slow: float = -1.0
+    yarn_orig_ctx: int = 0
+    offload_kqv: bool = True
+    op_offload: bool = True
+    swa_full: bool = False
+    kv_unified: bool = True
+
+
+class ModelFacts(msgspec.Struct, frozen=True):
+    """What llama.cpp says of a loaded model (shimmy_model_facts)."""
+
+    description: str
+    size_bytes: int
+    parameter_count: int
+    n_vocab: int
+    n_ctx_train: int
+    n_embd: int
+    n_layer: int
+    n_swa: int
+    has_encoder: bool
+    has_decoder: bool
+    is_recurrent: bool
+    is_hybrid: bool
+    is_diffusion: bool
+    has_chat_template: bool
+    special_tokens: dict[str, int | None]
+
+
+class ContextFacts(msgspec.Struct, frozen=True):
+    """What a context really has (shimmy_context_facts). ``n_ctx_seq``: the most tokens of one sequence."""
+
+    n_ctx: int
+    n_ctx_seq: int
+    n_batch: int
+    n_ubatch: int
+    n_seq_max: int
+    n_threads: int
+    n_threads_batch: int
+    kv_unified: bool
+    memory_kind: Literal["attention", "sliding_window", "recurrent", "hybrid"]
+
+
+class ModelInfo(msgspec.Struct, frozen=True):
+    """A model file as ``list`` and GET /api/models show it. Sizes in bytes; None where the file does not say."""
+
+    id: str
+    name: str
+    path: str
+    source: str
+    size_bytes: int
+    architecture: str
+    parameter_count: int
+    quantization: str
+    context_length: int | None
+    vocabulary_size: int | None
+    capabilities: list[Capability]
+    description: str = ""
+    status: Literal["available", "loading", "ready", "draining", "failed"] = "available"
