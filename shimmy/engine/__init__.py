@@ -1,0 +1,1 @@
+"""Continuous batching over one context: no HTTP, no JSON, no files."""

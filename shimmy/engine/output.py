@@ -1,0 +1,50 @@
+"""From token bytes to text: whole UTF-8 characters, and stop strings that span tokens."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Sequence
+
+
+class TextOutput:
+    """The text of one answer, released as soon as no later token can change it.
+
+    Bytes that are no UTF-8 become U+FFFD; an unfinished character at the very end is dropped. A stop string and all
+    after it is never released.
+    """
+
+    __slots__ = ("_decoder", "_held", "_stops", "stopped")
+
+    def __init__(self, stops: Sequence[str] = ()) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._stops = [stop for stop in stops if stop]
+        self._held = ""
+        self.stopped = False
+
+    def push(self, piece: bytes) -> str:
+        """Take one token's bytes; the text that may be shown now. Sets ``stopped`` when a stop string is complete."""
+        text = self._decoder.decode(piece)
+        if not self._stops:
+            return text
+        text = self._held + text
+        found = [at for stop in self._stops if (at := text.find(stop)) >= 0]
+        if found:
+            self.stopped = True
+            self._held = ""
+            return text[: min(found)]
+        keep = max(_overlap(text, stop) for stop in self._stops)
+        self._held = text[len(text) - keep :]
+        return text[: len(text) - keep]
+
+    def flush(self) -> str:
+        """What was held back, once no more tokens come."""
+        held, self._held = self._held, ""
+        return held
+
+
+def _overlap(text: str, stop: str) -> int:
+    """The length of the longest end of ``text`` that begins ``stop``, short of all of it."""
+    for length in range(min(len(text), len(stop) - 1), 0, -1):
+        if text.endswith(stop[:length]):
+            return length
+    return 0

@@ -1,0 +1,161 @@
+"""Cells of finished requests, kept so that a following turn does not compute them again.
+
+Each finished sequence keeps its sequence id and becomes a leaf. A prompt that continues a leaf takes the leaf over; a prompt
+that shares only a beginning forks from it by ``seq_copy``, which in a unified attention cache copies no K or V. What kind of
+memory allows that is an allow-list: forking a sliding window or a recurrent state gives wrong logits without any error.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from typing import NamedTuple, Protocol
+
+from shimmy.engine.sequence import Sequence
+from shimmy.types import ContextFacts
+
+MIN_FORK = 8  # shared tokens below which a fork saves less than its scan over the cells costs
+_STRIDE = 256
+
+
+class Memory(Protocol):
+    """The part of native.context.Context that moves cells."""
+
+    def seq_remove(self, seq_id: int, first: int = 0, end: int = -1) -> None:
+        """Drop positions first..end-1 (-1: to its end) of a sequence."""
+
+    def seq_copy(self, source: int, target: int, end: int = -1) -> None:
+        """Let the empty sequence ``target`` share positions 0..end-1 of ``source``."""
+
+
+class Lease(NamedTuple):
+    """A sequence id that holds the first ``n_cached`` tokens of a prompt."""
+
+    seq_id: int
+    n_cached: int
+
+
+def can_fork(facts: ContextFacts) -> bool:
+    """Whether a sequence of this memory may be shared from any position: full attention in one unified cache."""
+    return facts.memory_kind == "attention" and facts.kv_unified
+
+
+def common_prefix(a: list[int], b: list[int]) -> int:
+    """How many tokens two lists begin with in common."""
+    limit = min(len(a), len(b))
+    at = 0
+    while at < limit and a[at : at + _STRIDE] == b[at : at + _STRIDE]:
+        at += _STRIDE
+    at = min(at, limit)
+    while at < limit and a[at] == b[at]:
+        at += 1
+    return at
+
+
+class PrefixCache:
+    """Owns all sequence ids of a context: free, leased to a running sequence, or a leaf. Engine thread only.
+
+    max_parked: most tokens that leaves may hold together; every parked cell below the highest used one makes each decode a
+    little slower.
+    """
+
+    def __init__(self, memory: Memory, *, n_seq_max: int, fork: bool, max_parked: int) -> None:
+        self._memory = memory
+        self._fork = fork
+        self._max_parked = max_parked
+        self._free = list(range(n_seq_max - 1, -1, -1))
+        self._leaves: OrderedDict[int, list[int]] = OrderedDict()  # least recently used first
+        self._leased: set[int] = set()
+        self.parked = 0
+
+    def lease(self, sequence: Sequence, running: Iterable[Sequence]) -> Lease | None:
+        """An id for the sequence with as much of its prompt as is cached; None when all ids are at work.
+
+        At least the prompt's last token is left to compute, because its logits are needed.
+        """
+        tokens = sequence.tokens
+        if sequence.cache_prompt:
+            leaf, n_leaf = self._best_leaf(tokens)
+            if leaf >= 0 and n_leaf == len(self._leaves[leaf]):
+                return self._take_over(leaf, n_leaf)
+            if self._fork:
+                source, n_shared = leaf, n_leaf
+                for other in running:
+                    n = min(common_prefix(tokens, other.tokens), other.n_past, len(tokens) - 1)
+                    if n > n_shared:
+                        source, n_shared = other.seq_id, n
+                if n_shared >= MIN_FORK:
+                    return self._fork_from(source, n_shared)
+        seq_id = self._free_id(keep=-1)
+        return None if seq_id is None else Lease(seq_id, 0)
+
+    def release(self, sequence: Sequence) -> None:
+        """Take a sequence's id back; what it computed becomes a leaf."""
+        seq_id, sequence.seq_id = sequence.seq_id, -1
+        self._leased.discard(seq_id)
+        if sequence.n_past and sequence.cache_prompt and sequence.n_past <= self._max_parked:
+            self._leaves[seq_id] = sequence.tokens[: sequence.n_past]
+            self.parked += sequence.n_past
+            while self.parked > self._max_parked:
+                self.evict()
+        else:
+            self._memory.seq_remove(seq_id)
+            self._free.append(seq_id)
+
+    def drop(self, sequence: Sequence) -> None:
+        """Take a sequence's id back and forget its cells."""
+        seq_id, sequence.seq_id = sequence.seq_id, -1
+        self._leased.discard(seq_id)
+        self._memory.seq_remove(seq_id)
+        self._free.append(seq_id)
+
+    def evict(self, keep: int = -1) -> bool:
+        """Drop the least recently used leaf other than ``keep``; False when there is none."""
+        for seq_id in self._leaves:
+            if seq_id != keep:
+                self.parked -= len(self._leaves.pop(seq_id))
+                self._memory.seq_remove(seq_id)
+                self._free.append(seq_id)
+                return True
+        return False
+
+    def check(self, n_seq_max: int) -> None:
+        """Raise AssertionError unless every id is free, leased or a leaf exactly once, and the count of parked tokens fits."""
+        everyone = sorted([*self._free, *self._leaves, *self._leased])
+        if everyone != list(range(n_seq_max)):
+            raise AssertionError(f"sequence ids are lost or doubled: {everyone}")
+        if self.parked != sum(map(len, self._leaves.values())):
+            raise AssertionError("the count of parked tokens is wrong")
+
+    def _best_leaf(self, tokens: list[int]) -> tuple[int, int]:
+        best, best_n = -1, 0
+        for seq_id, cached in self._leaves.items():
+            n = min(common_prefix(tokens, cached), len(tokens) - 1)
+            whole = n == len(cached)
+            if n > best_n and (whole or self._fork):
+                best, best_n = seq_id, n
+        return best, best_n
+
+    def _take_over(self, leaf: int, n: int) -> Lease:
+        self.parked -= len(self._leaves.pop(leaf))
+        self._leased.add(leaf)
+        return Lease(leaf, n)
+
+    def _fork_from(self, source: int, n: int) -> Lease | None:
+        if source in self._leaves:
+            self._leaves.move_to_end(source)
+        target = self._free_id(keep=source)
+        if target is not None:
+            self._memory.seq_copy(source, target, n)
+            return Lease(target, n)
+        if source not in self._leaves:
+            return None
+        self._memory.seq_remove(source, n)
+        return self._take_over(source, n)
+
+    def _free_id(self, keep: int) -> int | None:
+        if not self._free and not self.evict(keep):
+            return None
+        seq_id = self._free.pop()
+        self._leased.add(seq_id)
+        return seq_id

@@ -1,0 +1,104 @@
+"""Who computes what in the next step."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from shimmy.engine.pacer import Pacer
+from shimmy.engine.prefix_cache import PrefixCache
+from shimmy.engine.sequence import Sequence
+
+
+class Part(NamedTuple):
+    """The next ``n`` pending tokens of a sequence."""
+
+    sequence: Sequence
+    n: int
+
+
+class Scheduler:
+    """Two queues, waiting and running, and what moves between them. Engine thread only."""
+
+    def __init__(self, cache: PrefixCache, pacer: Pacer, *, parallel: int, n_batch: int) -> None:
+        self.cache = cache
+        self.pacer = pacer
+        self.waiting: deque[Sequence] = deque()
+        self.running: list[Sequence] = []
+        self._parallel = parallel
+        self._n_batch = n_batch
+
+    def add(self, sequence: Sequence) -> None:
+        """Queue a sequence behind the others."""
+        self.waiting.append(sequence)
+
+    def remove(self, request_id: int) -> Sequence | None:
+        """Take a sequence out wherever it is; its cells stay cached. None when it is not here."""
+        for sequence in self.running:
+            if sequence.id == request_id:
+                self.finish(sequence)
+                return sequence
+        for sequence in self.waiting:
+            if sequence.id == request_id:
+                self.waiting.remove(sequence)
+                return sequence
+        return None
+
+    def finish(self, sequence: Sequence) -> None:
+        """A running sequence is done; what it computed stays cached."""
+        self.running.remove(sequence)
+        self.cache.release(sequence)
+
+    def drop(self, sequence: Sequence) -> None:
+        """A running sequence is done and its cells cannot be trusted."""
+        self.running.remove(sequence)
+        self.cache.drop(sequence)
+
+    def admit(self, now: float) -> None:
+        """Move waiting sequences to running while there is room for them."""
+        while self.waiting and len(self.running) < self._parallel:
+            sequence = self.waiting[0]
+            lease = self.cache.lease(sequence, self.running)
+            if lease is None:
+                return
+            self.waiting.popleft()
+            sequence.seq_id, sequence.n_past = lease
+            if not sequence.started_at:  # not after a preemption: those tokens were counted when they were computed
+                sequence.started_at = now
+                sequence.n_cached = lease.n_cached
+            self.running.append(sequence)
+
+    def plan(self) -> list[Part]:
+        """The next step: every decoding sequence's next token, then prompts in their order of arrival, as far as the slice goes."""
+        decoding = [Part(sequence, 1) for sequence in self.running if sequence.n_pending == 1]
+        if len(decoding) == len(self.running):
+            return decoding
+        room = min(self.pacer.slice_size(len(decoding)), self._n_batch - len(decoding))
+        parts = decoding
+        for sequence in self.running:
+            if sequence.n_pending > 1 and room > 0:
+                n = min(sequence.n_pending, room)
+                parts.append(Part(sequence, n))
+                room -= n
+        return parts
+
+    def make_room(self) -> Sequence | None:
+        """Free cells after a step found none: a cached leaf, else pause the youngest of several sequences.
+
+        Returns the only running sequence when nothing else is left to give way: it has filled the cache itself.
+        """
+        if self.cache.evict():
+            return None
+        if len(self.running) == 1:
+            return self.running[0]
+        youngest = max(self.running, key=lambda sequence: (sequence.submitted_at, sequence.id))
+        self.running.remove(youngest)
+        self.cache.drop(youngest)
+        youngest.n_past = 0
+        self.waiting.appendleft(youngest)
+        return None
+
+    def everyone(self) -> Iterable[Sequence]:
+        """All sequences that wait or run."""
+        return [*self.running, *self.waiting]

@@ -1,0 +1,100 @@
+"""One request's tokens on their way through the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Items
+from typing import TYPE_CHECKING
+
+from shimmy.engine.output import TextOutput
+from shimmy.types import FinishReason, Timings, TokenLogprob, Usage
+
+if TYPE_CHECKING:
+    from shimmy.native.sampler import Sampler
+
+
+class Sequence:
+    """Prompt and generated tokens, how many of them the KV cache holds, and what to do with the next.
+
+    Made by preparation; from ``Engine.submit`` on it belongs to the engine thread. ``tokens[:n_past]`` are in the cache;
+    the rest is pending: many while prefilling, one while decoding.
+    """
+
+    __slots__ = (
+        "cache_prompt",
+        "first_token_at",
+        "id",
+        "last_token_at",
+        "logprobs",
+        "max_tokens",
+        "n_cached",
+        "n_past",
+        "n_prompt",
+        "output",
+        "sampler",
+        "seq_id",
+        "started_at",
+        "submitted_at",
+        "tokens",
+    )
+
+    def __init__(
+        self,
+        request_id: int,
+        prompt: Items[int],
+        sampler: Sampler,
+        *,
+        max_tokens: int | None,
+        stops: Items[str] = (),
+        cache_prompt: bool = True,
+        submitted_at: float = 0.0,
+    ) -> None:
+        self.id = request_id
+        self.tokens = list(prompt)
+        self.n_prompt = len(self.tokens)
+        self.n_past = 0
+        self.n_cached = 0
+        self.seq_id = -1
+        self.sampler = sampler
+        self.max_tokens = max_tokens
+        self.output = TextOutput(stops)
+        self.cache_prompt = cache_prompt
+        self.logprobs: list[TokenLogprob] = []
+        self.submitted_at = submitted_at
+        self.started_at = 0.0
+        self.first_token_at = 0.0
+        self.last_token_at = 0.0
+
+    @property
+    def n_pending(self) -> int:
+        """Tokens that are not in the KV cache yet."""
+        return len(self.tokens) - self.n_past
+
+    @property
+    def n_generated(self) -> int:
+        """Tokens drawn so far, the one that ended the generation included."""
+        return len(self.tokens) - self.n_prompt
+
+    def usage(self) -> Usage:
+        """Token counts so far."""
+        return Usage(self.n_prompt, self.n_generated, self.n_cached)
+
+    def timings(self) -> Timings:
+        """Times so far; zeros for phases that were not reached."""
+        if not self.started_at:
+            return Timings()
+        first = self.first_token_at or self.started_at
+        return Timings(
+            queue_ms=1e3 * (self.started_at - self.submitted_at),
+            prompt_n=self.n_prompt - self.n_cached,
+            prompt_ms=1e3 * (first - self.started_at),
+            predicted_n=self.n_generated,
+            predicted_ms=1e3 * max(self.last_token_at - first, 0.0),
+        )
+
+    def finish_reason(self, n_ctx: int, *, ended: bool) -> FinishReason | None:
+        """Why the sequence ends after its newest token, None when it goes on; ``ended``: that token ends a generation."""
+        if ended or self.output.stopped:
+            return "stop"
+        if self.max_tokens is not None and self.n_generated >= self.max_tokens:
+            return "length"
+        return "length" if len(self.tokens) >= n_ctx else None
