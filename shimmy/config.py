@@ -1,0 +1,190 @@
+"""One frozen Config, and the only reader of the environment.
+
+Flags come before SHIMMY_* variables, variables before the TOML file (``--config``, SHIMMY_CONFIG, else
+config.toml in the user's configuration folder), the file before the defaults of settings.py.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from shimmy.errors import UsageError
+from shimmy.settings import BY_NAME, SETTINGS, Setting, Value
+
+CONFIG_FLAG = "--config"
+CONFIG_VARIABLE = "SHIMMY_CONFIG"
+DEFAULT_ORIGIN = "default"
+
+
+class Config(NamedTuple):
+    """Every setting, checked; the fields are those of ``settings.SETTINGS``.
+
+    base_gguf, model_paths, store_dir, cache_dir are absolute. ctx and threads are 0 for automatic,
+    gpu_layers is -1 for all (llama.cpp's own convention). ``origins`` says where each value came from.
+    """
+
+    base_gguf: Path | None
+    model_paths: tuple[Path, ...]
+    store_dir: Path
+    cache_dir: Path
+    ctx: int
+    threads: int
+    gpu_layers: int
+    parallel: int
+    batch: int
+    ubatch: int
+    kv_unified: bool
+    swa_full: bool
+    flash_attn: str
+    type_k: str
+    type_v: str
+    max_step_ms: int
+    load_timeout_s: float
+    template_timeout_s: float
+    verbose: bool
+    file: Path | None
+    default_folders: tuple[Path, ...]
+    origins: Mapping[str, str]
+
+    def origin(self, name: str) -> str:
+        """Where the value of setting ``name`` came from: "flag --ctx", "variable …", "file …" or "default"."""
+        return self.origins[name]
+
+
+def load_config(flags: Mapping[str, object], environ: Mapping[str, str] | None = None) -> Config:
+    """The configuration that ``flags`` (a docopt dictionary) and ``environ`` (the process's own when None) make.
+
+    A flag that is None or False was not given, an empty variable is not set, keys of ``flags`` that are no
+    setting are left alone. Raises UsageError for a wrong value, an unknown key of the file, or a file that
+    was named and cannot be read.
+    """
+    env = os.environ if environ is None else environ
+    file = _config_file(flags, env)
+    said = _Given(flags, env, file, _read_file(file) if file is not None else {})
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for setting in SETTINGS:
+        values[setting.name], origins[setting.name] = _choose(setting, said)
+    for name, folder in (("store_dir", "data"), ("cache_dir", "cache")):
+        if values[name] is None:
+            values[name] = _user_folder(folder)
+    values = {name: _absolute(value) for name, value in values.items()}
+    config = Config(file=file, default_folders=_default_folders(), origins=origins, **values)
+    _check_together(config)
+    return config
+
+
+def child_environ(**changes: str) -> dict[str, str]:
+    """The environment of this process with ``changes``, to start another process with."""
+    return {**os.environ, **changes}
+
+
+class _Given(NamedTuple):
+    """Everything that was said, first to be heard first."""
+
+    flags: Mapping[str, object]
+    env: Mapping[str, str]
+    file: Path | None
+    table: Mapping[str, object]
+
+
+def _choose(setting: Setting, said: _Given) -> tuple[Value, str]:
+    """The value of ``setting`` and where it came from."""
+    given = said.flags.get(setting.flag) if setting.flag else None
+    if given is not None and given is not False:
+        return _parse(setting, given, f"{setting.flag} {given}"), f"flag {setting.flag}"
+    text = said.env.get(setting.variable, "")
+    if text:
+        return _parse(setting, text, f"{setting.variable}={text}"), f"variable {setting.variable}"
+    if setting.name in said.table:
+        raw = said.table[setting.name]
+        value = _parse(setting, raw, f"{setting.name} = {raw!r} in {said.file}")
+        return _beside(said.file, value), f"file {said.file}"
+    return setting.default, DEFAULT_ORIGIN
+
+
+def _parse(setting: Setting, raw: object, where: str) -> Value:
+    try:
+        return setting.parse(raw)
+    except (ValueError, OverflowError):
+        raise UsageError(f"{where}: {setting.name} is {setting.allowed}") from None
+
+
+def _beside(file: Path | None, value: Value) -> Value:
+    """Relative paths of a file are meant from where the file is."""
+    folder = file.parent if file else Path()
+    if isinstance(value, Path):
+        return folder / value
+    if isinstance(value, tuple):
+        return tuple(folder / path for path in value)
+    return value
+
+
+def _config_file(flags: Mapping[str, object], env: Mapping[str, str]) -> Path | None:
+    named = flags.get(CONFIG_FLAG) or env.get(CONFIG_VARIABLE)
+    if named:
+        path = Path(os.path.expanduser(str(named)))  # noqa: PTH111 -- Path.expanduser raises without a home
+        if not path.exists():
+            raise UsageError(f"the configuration file {path} does not exist")
+        return path.absolute()
+    path = _user_folder("config") / "config.toml"
+    try:
+        return path if path.is_file() else None
+    except OSError:
+        return None
+
+
+def _read_file(path: Path) -> Mapping[str, object]:
+    import tomllib  # 14 ms that a start without a file does not need
+
+    try:
+        with path.open("rb") as stream:
+            table = tomllib.load(stream)
+    except OSError as error:
+        raise UsageError(f"the configuration file {path} cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"the configuration file {path} is not valid TOML: {error}") from None
+    for key in table:
+        if key not in BY_NAME:
+            raise UsageError(f"{path} sets {key!r}, which is no setting; there are: {', '.join(BY_NAME)}")
+    return table
+
+
+def _user_folder(kind: str) -> Path:
+    import platformdirs  # tens of milliseconds that --version does not need
+
+    if kind == "config":
+        return platformdirs.user_config_path("shimmy", appauthor=False)
+    if kind == "cache":
+        return platformdirs.user_cache_path("shimmy", appauthor=False)
+    return platformdirs.user_data_path("shimmy", appauthor=False) / "models"
+
+
+def _default_folders() -> tuple[Path, ...]:
+    """./models and ~/models, where they can be named at all (a deleted working folder, no home)."""
+    folders = []
+    with suppress(OSError):
+        folders.append(Path.cwd() / "models")
+    with suppress(RuntimeError):
+        folders.append(Path.home() / "models")
+    return tuple(folders)
+
+
+def _absolute(value: Value) -> Value:
+    try:
+        if isinstance(value, Path):
+            return value.absolute()
+        return tuple(path.absolute() for path in value) if isinstance(value, tuple) else value
+    except OSError:
+        raise UsageError("the working folder does not exist any more: change to another one") from None
+
+
+def _check_together(config: Config) -> None:
+    if config.flash_attn == "off" and config.type_v not in {"f32", "f16", "bf16"}:
+        raise UsageError(
+            f"a V cache of type {config.type_v} needs flash attention: give --flash-attn auto, or --type-v f16"
+        )

@@ -1,0 +1,176 @@
+"""Configuration: precedence, origins, and one-line errors."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shimmy.config import Config, load_config
+from shimmy.errors import UsageError
+from shimmy.settings import ALL_LAYERS, BY_NAME, SETTINGS, Setting, describe_options
+
+
+def load(flags: Mapping[str, object], environ: Mapping[str, str]) -> Config:
+    """The configuration where the user has no file."""
+    return load_config(flags, {"SHIMMY_CONFIG": os.devnull, **environ})
+
+
+def config_of(tmp_path: Path, text: str, flags: dict[str, object] | None = None, **environ: str) -> Config:
+    file = tmp_path / "config.toml"
+    file.write_text(text)
+    return load_config({"--config": str(file), **(flags or {})}, environ)
+
+
+def test_flags_come_before_variables_before_the_file_before_defaults(tmp_path: Path) -> None:
+    text = "ctx = 1\nparallel = 2\nthreads = 3\n"
+    config = config_of(tmp_path, text, {"--ctx": "10"}, SHIMMY_CTX="11", SHIMMY_PARALLEL="12")
+    assert (config.ctx, config.parallel, config.threads, config.batch) == (10, 12, 3, 2048)
+
+
+def test_each_value_knows_where_it_came_from(tmp_path: Path) -> None:
+    config = config_of(tmp_path, "threads = 3", {"--ctx": "10"}, SHIMMY_PARALLEL="12")
+    assert config.origin("ctx") == "flag --ctx"
+    assert config.origin("parallel") == "variable SHIMMY_PARALLEL"
+    assert config.origin("threads") == f"file {tmp_path / 'config.toml'}"
+    assert config.origin("batch") == "default"
+
+
+def test_flags_that_were_not_given_are_not_heard() -> None:
+    config = load({"--ctx": None, "--verbose": False, "--json": True}, {"SHIMMY_CTX": "7", "SHIMMY_VERBOSE": "on"})
+    assert config.ctx == 7
+    assert config.verbose
+
+
+def test_an_empty_variable_is_not_set() -> None:
+    assert load({}, {"SHIMMY_CTX": "", "SHIMMY_BASE_GGUF": ""}).origin("ctx") == "default"
+
+
+@pytest.mark.parametrize("text", ["all", "ALL", "-1"])
+def test_gpu_layers_are_a_number_or_all(text: str) -> None:
+    if text == "-1":
+        with pytest.raises(UsageError, match="--gpu-layers -1: gpu_layers is 'all' or a whole number from 0 to 10000"):
+            load({"--gpu-layers": text}, {})
+    else:
+        assert load({"--gpu-layers": text}, {}).gpu_layers == ALL_LAYERS
+
+
+@pytest.mark.parametrize(
+    ("flags", "environ", "said"),
+    [
+        ({"--parallel": "0"}, {}, "--parallel 0: parallel is a whole number from 1 to 256"),
+        ({"--ctx": "many"}, {}, "--ctx many: ctx is a whole number from 0"),
+        ({}, {"SHIMMY_CTX": "1e3"}, "SHIMMY_CTX=1e3: ctx is a whole number"),
+        ({}, {"SHIMMY_FLASH_ATTN": "perhaps"}, "flash_attn is one of auto, on, off"),
+        ({}, {"SHIMMY_LOAD_TIMEOUT_S": "nan"}, "load_timeout_s is a number"),
+        ({}, {"SHIMMY_SWA_FULL": "2"}, "swa_full is on or off"),
+        ({"--flash-attn": "off", "--type-v": "q8_0"}, {}, "needs flash attention"),
+    ],
+)
+def test_a_wrong_value_names_its_place_and_what_is_allowed(
+    flags: dict[str, object], environ: dict[str, str], said: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        load(flags, environ)
+    assert said in caught.value.message
+    assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("ctx = [1]", "ctx = [1] in"),
+        ("ctx = 1.5", "ctx is a whole number"),
+        ("ctx = true", "ctx is a whole number"),
+        ("contex = 1", "'contex', which is no setting"),
+        ("ctx = ", "is not valid TOML"),
+        ("x = " + "[" * 5000, "is not valid TOML"),
+    ],
+)
+def test_a_wrong_file_names_itself_and_the_fault(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        config_of(tmp_path, text)
+    assert said in caught.value.message
+    assert "config.toml" in caught.value.message
+
+
+def test_a_named_file_must_exist(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="does not exist"):
+        load_config({"--config": str(tmp_path / "none.toml")}, {})
+
+
+def test_a_file_that_is_not_text_is_a_usage_error(tmp_path: Path) -> None:
+    file = tmp_path / "c.toml"
+    file.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UsageError, match="is not valid TOML"):
+        load_config({}, {"SHIMMY_CONFIG": str(file)})
+
+
+def test_toml_words_and_booleans_mean_the_same(tmp_path: Path) -> None:
+    assert config_of(tmp_path, "flash_attn = true\nkv_unified = 'off'").flash_attn == "on"
+    assert not config_of(tmp_path, "kv_unified = 'off'").kv_unified
+
+
+def test_relative_paths_of_a_file_are_meant_from_the_file(tmp_path: Path) -> None:
+    config = config_of(tmp_path, "base_gguf = 'm/a.gguf'\nmodel_paths = ['b', '/c']")
+    assert config.base_gguf == tmp_path / "m/a.gguf"
+    assert config.model_paths == (tmp_path / "b", Path("/c"))
+
+
+def test_relative_paths_of_variables_are_meant_from_the_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = load({}, {"SHIMMY_MODEL_PATHS": "a::b", "SHIMMY_STORE": "s"})
+    assert config.model_paths == (tmp_path / "a", tmp_path / "b")
+    assert config.store_dir == tmp_path / "s"
+
+
+def test_a_home_is_not_needed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", "")
+    assert load({}, {"SHIMMY_STORE": str(tmp_path)}).store_dir == tmp_path
+
+
+def test_a_working_folder_that_was_deleted_is_no_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert load({}, {"SHIMMY_STORE": str(tmp_path)}).store_dir == tmp_path
+    with pytest.raises(UsageError, match="working folder"):
+        load({}, {"SHIMMY_BASE_GGUF": "relative.gguf"})
+
+
+def test_every_setting_has_a_field_and_a_default_that_it_accepts() -> None:
+    assert {setting.name for setting in SETTINGS} <= set(Config._fields)
+    for setting in SETTINGS:
+        if isinstance(setting.default, str | bool) or (
+            isinstance(setting.default, int | float) and setting.default != ALL_LAYERS
+        ):
+            assert setting.parse(setting.default) == setting.default
+
+
+@given(st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\0")), st.sampled_from(SETTINGS))
+def test_any_text_is_a_value_or_a_usage_error(text: str, setting: Setting) -> None:
+    environ = {setting.variable: text}
+    try:
+        value = getattr(load({}, environ), setting.name)
+    except UsageError:
+        return
+    if isinstance(value, int | float) and value != ALL_LAYERS:
+        assert setting.low <= value <= setting.high
+        assert math.isfinite(value) or setting.high == math.inf
+
+
+def test_option_lines_give_the_default_and_the_variable_without_docopts_word_for_it() -> None:
+    flagged = tuple(name for name, setting in BY_NAME.items() if setting.flag)
+    lines = describe_options(flagged)
+    assert "--parallel N" in lines
+    assert "(8; SHIMMY_PARALLEL)" in lines
+    assert "(all; SHIMMY_GPU_LAYERS)" in lines
+    assert "[default" not in lines

@@ -1,0 +1,1 @@
+"""Tiny models, written by the tests: random weights, real architectures, real tokenizers."""
