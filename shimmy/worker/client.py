@@ -1,0 +1,244 @@
+"""The front end's side of a worker: starts the process, sends requests, hands out events. One asyncio loop owns it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+
+from shimmy.config import child_environ
+from shimmy.errors import ShimmyError, WorkerDied
+from shimmy.types import Delta, Event, Failed, Finished, GenerateRequest
+from shimmy.worker.protocol import (
+    Abort,
+    Command,
+    Events,
+    Load,
+    Loaded,
+    LoadFailed,
+    Loading,
+    Ping,
+    Pong,
+    Submit,
+    body_length,
+    decode_report,
+    frame,
+)
+
+_STDERR_KEPT = 4096
+_END_WAIT_S = 2.0
+_ENVIRONMENT = {
+    # A crash must be quick and quiet: llama.cpp would start a debugger to print a backtrace.
+    "GGML_NO_BACKTRACE": "1",
+    # How long OpenMP's waiting threads spin. Its default starves every other process on the cores (docs/performance.md).
+    "GOMP_SPINCOUNT": "1000",
+}
+
+
+class WorkerClient:
+    """One worker process. All methods belong to the loop in which ``start`` ran.
+
+    The process must be started from a thread that lives as long as the worker is wanted: Linux ends a child with the thread
+    that made it.
+    """
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._reader: asyncio.StreamReader | None = None
+        self._writer: asyncio.StreamWriter | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._loading: asyncio.Future[Loaded] | None = None
+        self._on_progress: Callable[[float], None] | None = None
+        self._requests: dict[int, asyncio.Queue[Event | ShimmyError]] = {}
+        self._pings: dict[int, asyncio.Future[Pong]] = {}
+        self._n_pings = 0
+        self._stderr = b""
+        self._show_log = False
+        self._closed = False
+
+    @property
+    def pid(self) -> int:
+        """The worker's process id; 0 before ``start``."""
+        return self._process.pid if self._process else 0
+
+    @property
+    def alive(self) -> bool:
+        """Whether requests can be sent."""
+        return self._process is not None and not self._closed
+
+    async def start(self, *, show_log: bool = False) -> None:
+        """Start the process; ``show_log`` passes its stderr on. Raises ShimmyError when it cannot be started."""
+        ours, theirs = socket.socketpair()
+        self._show_log = show_log
+        # -P: a folder named shimmy where the user stands must not be imported.
+        command = [sys.executable, "-P", "-m", "shimmy.worker.process", str(theirs.fileno())]
+        try:
+            self._process = subprocess.Popen(  # noqa: ASYNC220 - asyncio's own has no start from this thread
+                command,
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                env=child_environ(**_ENVIRONMENT),
+                start_new_session=True,
+            )
+        except OSError as error:
+            ours.close()
+            raise ShimmyError(f"a worker process cannot be started: {error.strerror}") from error
+        finally:
+            theirs.close()
+        ours.setblocking(False)
+        self._reader, self._writer = await asyncio.open_connection(sock=ours)
+        stderr = asyncio.StreamReader()
+        await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(stderr), self._process.stderr
+        )
+        self._tasks = [
+            asyncio.create_task(self._read_stderr(stderr)),
+            asyncio.create_task(self._read_reports()),
+        ]
+
+    async def load(self, command: Load, on_progress: Callable[[float], None] | None = None) -> Loaded:
+        """Load a model, once in a worker's life. Raises what loading raises, WorkerDied when the process ends."""
+        self._on_progress = on_progress
+        self._loading = asyncio.get_running_loop().create_future()
+        self._send(command)
+        return await self._loading
+
+    async def generate(self, request: GenerateRequest) -> AsyncIterator[Delta | Finished]:
+        """The request's events up to its Finished. Leaving early aborts it. Raises what Failed carried, WorkerDied."""
+        queue: asyncio.Queue[Event | ShimmyError] = asyncio.Queue()
+        self._requests[request.id] = queue
+        self._send(Submit(request))
+        ended = False
+        try:
+            while not ended:
+                event = await queue.get()
+                if isinstance(event, ShimmyError):
+                    ended = True
+                    raise event
+                if isinstance(event, Failed):
+                    ended = True
+                    raise ShimmyError.from_wire(event.error)
+                ended = isinstance(event, Finished)
+                yield event
+        finally:
+            self._requests.pop(request.id, None)
+            if not ended and self.alive:
+                self._send(Abort(request.id))
+
+    def abort(self, request_id: int) -> None:
+        """End a request as cancelled: its Finished follows."""
+        if self.alive:
+            self._send(Abort(request_id))
+
+    async def ping(self) -> Pong:
+        """A heartbeat. Raises WorkerDied."""
+        self._n_pings += 1
+        answer: asyncio.Future[Pong] = asyncio.get_running_loop().create_future()
+        self._pings[self._n_pings] = answer
+        self._send(Ping(self._n_pings))
+        return await answer
+
+    async def close(self) -> None:
+        """End the process, also in the middle of a step, and wait for it. Twice is allowed."""
+        if self._process is None:
+            return
+        if self._writer is not None:
+            self._writer.close()  # the worker ends when its socket does
+        if not await self._ended(_END_WAIT_S):
+            self._process.kill()
+            await self._ended(_END_WAIT_S)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._fail_all(WorkerDied("the worker was closed"))
+
+    def _send(self, command: Command) -> None:
+        if self._writer is None or self._closed:
+            raise self._death()
+        self._writer.write(frame(command))
+
+    async def _ended(self, seconds: float) -> bool:
+        assert self._process is not None
+        deadline = asyncio.get_running_loop().time() + seconds
+        while self._process.poll() is None:
+            if asyncio.get_running_loop().time() > deadline:
+                return False
+            await asyncio.sleep(0.005)
+        return True
+
+    async def _read_stderr(self, stream: asyncio.StreamReader) -> None:
+        while data := await stream.read(65536):
+            self._stderr = (self._stderr + data)[-_STDERR_KEPT:]
+            if self._show_log:
+                sys.stderr.buffer.write(data)
+                sys.stderr.flush()
+
+    async def _read_reports(self) -> None:
+        assert self._reader is not None
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                length = body_length(await self._reader.readexactly(4))
+                self._handle(await self._reader.readexactly(length))
+        await self._ended(_END_WAIT_S)
+        with contextlib.suppress(TimeoutError):  # what it said last may still be in the pipe
+            await asyncio.wait_for(asyncio.shield(self._tasks[0]), 1.0)
+        self._fail_all(self._death())
+
+    def _handle(self, body: bytes) -> None:
+        report = decode_report(body)
+        match report:
+            case Events():
+                for event in report.events:
+                    if (queue := self._requests.get(event.id)) is not None:
+                        queue.put_nowait(event)
+            case Loading():
+                if self._on_progress is not None:
+                    self._on_progress(report.progress)
+            case Loaded():
+                if self._loading is not None and not self._loading.done():
+                    self._loading.set_result(report)
+            case LoadFailed():
+                if self._loading is not None and not self._loading.done():
+                    self._loading.set_exception(ShimmyError.from_wire(report.error))
+            case Pong():
+                if (answer := self._pings.pop(report.n, None)) is not None and not answer.done():
+                    answer.set_result(report)
+
+    def _fail_all(self, error: ShimmyError) -> None:
+        self._closed = True
+        if self._loading is not None and not self._loading.done():
+            self._loading.set_exception(error)
+        for queue in self._requests.values():
+            queue.put_nowait(error)
+        for answer in self._pings.values():
+            if not answer.done():
+                answer.set_exception(error)
+        self._pings.clear()
+
+    def _death(self) -> WorkerDied:
+        code = self._process.poll() if self._process is not None else None
+        return WorkerDied(death_message(code, self._stderr.decode("utf-8", "replace")))
+
+
+def death_message(code: int | None, stderr: str) -> str:
+    """One line on why a worker ended, from its exit code and what it said last."""
+    said = [line.strip() for line in stderr.splitlines() if line.strip()]
+    abort = next((line for line in reversed(said) if "GGML_ASSERT" in line or "GGML_ABORT" in line), "")
+    last = abort or (said[-1] if said else "")
+    if code is None or code >= 0:
+        return f"the model's process ended{f' with code {code}' if code else ''}{f': {last}' if last else ''}"
+    match -code:
+        case signal.SIGABRT:
+            return f"llama.cpp gave up on this model: {last or 'no reason given'}; the file may be damaged"
+        case signal.SIGBUS:
+            return "the model file was cut short while it was in use: put it back and load it again"
+        case signal.SIGKILL:
+            return "the model's process was killed, probably for lack of memory: use a smaller model or a smaller --ctx"
+        case number:
+            return f"the model's process ended by signal {number}{f': {last}' if last else ''}"

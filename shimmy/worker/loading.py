@@ -1,0 +1,105 @@
+"""What a worker holds once its model is loaded, and how it gets there."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from shimmy.errors import ModelFailed, TemplateFailed
+from shimmy.native.chat import ChatTemplate
+from shimmy.native.context import Context
+from shimmy.native.model import Model
+from shimmy.types import ContextParams, ModelFacts
+from shimmy.worker.protocol import Load, Loaded, LoadFailed, Loading, Report
+from shimmy.worker.sizing import choose_n_ctx, free_memory
+
+N_SEQ_MAX = 64  # sequence ids of a cache that can fork; decode was measured equally fast at 8, 32, 64 and 256
+TEMPLATE_HUNG = 3  # exit code
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model with its context and template; ``n_ctx``: the most tokens of one request."""
+
+    model: Model
+    context: Context
+    chat: ChatTemplate | None
+    n_ctx: int
+
+
+def load(command: Load, send: Callable[[Report], None]) -> tuple[LoadedModel, Loaded]:
+    """Load the model, prove its template, make its context. Raises ModelFailed, InsufficientMemory, InvalidRequest."""
+    started = time.monotonic()
+    model = Model(Path(command.path), command.model, _progress(send))
+    _require_text_model(model.facts)
+    chat = _prove_template(model, command.template_timeout_s, send)
+    n_seq_max = _n_seq_max(command.context, model.facts)
+    n_ctx, notes = choose_n_ctx(command.context, model.facts, command.kv_bytes_per_token, n_seq_max, free_memory())
+    context = Context(model, command.context, n_ctx=n_ctx, n_seq_max=n_seq_max)
+    n_ctx = _longest_request(context.facts.n_ctx_seq, command.context, model.facts)
+    loaded = LoadedModel(model, context, chat, n_ctx)
+    load_ms = 1e3 * (time.monotonic() - started)
+    return loaded, Loaded(model.facts, context.facts, n_ctx, chat is not None, load_ms, notes)
+
+
+def _progress(send: Callable[[Report], None]) -> Callable[[float], bool]:
+    """Report progress a hundred times at most, not once for each tensor."""
+    last = -1.0
+
+    def report(fraction: float) -> bool:
+        nonlocal last
+        if fraction - last >= 0.01 or fraction >= 1.0:
+            last = fraction
+            send(Loading(fraction))
+        return True
+
+    return report
+
+
+def _require_text_model(facts: ModelFacts) -> None:
+    if facts.is_diffusion:
+        raise ModelFailed("this is a diffusion model, which shimmy cannot run yet")
+    if facts.has_encoder and facts.has_decoder:
+        raise ModelFailed("this is an encoder-decoder model, which shimmy cannot run yet")
+    if not facts.has_decoder:
+        raise ModelFailed("this model makes embeddings and cannot generate text")
+
+
+def _prove_template(model: Model, timeout_s: float, send: Callable[[Report], None]) -> ChatTemplate | None:
+    """Compile the template and render a probe with it. A template that never ends cannot be stopped: the process ends."""
+    if not model.facts.has_chat_template:
+        return None
+
+    def hung() -> None:
+        error = ModelFailed(f"the model's chat template did not finish within {timeout_s:g} s: the file cannot be used")
+        send(LoadFailed(error.to_wire()))
+        os._exit(TEMPLATE_HUNG)
+
+    timer = threading.Timer(timeout_s, hung)
+    timer.daemon = True
+    timer.start()
+    try:
+        return ChatTemplate(model)
+    except TemplateFailed as error:
+        raise ModelFailed(f"the model's chat template fails: {error.message}") from error
+    finally:
+        timer.cancel()
+
+
+def _n_seq_max(params: ContextParams, facts: ModelFacts) -> int:
+    """Sequence ids cost nothing in a cache that shares cells; in other memories each has its own, so only what is used."""
+    if params.n_seq_max:
+        return max(params.n_seq_max, params.parallel)
+    shares = params.kv_unified and not (facts.n_swa or facts.is_recurrent or facts.is_hybrid)
+    return max(N_SEQ_MAX, params.parallel) if shares else params.parallel
+
+
+def _longest_request(n_ctx_seq: int, params: ContextParams, facts: ModelFacts) -> int:
+    """The cache may be larger than what the model was trained for, one sequence not (unless its positions are scaled)."""
+    if params.rope_scaling != "model" or facts.is_recurrent or facts.n_ctx_train <= 0:
+        return n_ctx_seq
+    return min(n_ctx_seq, facts.n_ctx_train)

@@ -1,0 +1,58 @@
+"""From a request to a sequence: chat template, tokens, sampler; off the engine thread."""
+
+from __future__ import annotations
+
+import time
+
+from shimmy.engine.sequence import Sequence
+from shimmy.errors import ContextLengthExceeded, InvalidRequest
+from shimmy.native.sampler import Sampler
+from shimmy.types import GenerateRequest
+from shimmy.worker.loading import LoadedModel
+
+MAX_STOPS = 16
+
+
+def prepare(request: GenerateRequest, loaded: LoadedModel) -> Sequence:
+    """Everything that can be wrong with a request is found here, before the engine sees it.
+
+    Raises InvalidRequest (naming the field), TemplateFailed, ContextLengthExceeded.
+    """
+    submitted_at = time.monotonic()
+    if request.max_tokens is not None and request.max_tokens < 0:
+        raise InvalidRequest("max_tokens must be 0 or more", param="max_tokens")
+    stops = list(request.stop)
+    if len(stops) > MAX_STOPS:
+        raise InvalidRequest(f"stop has {len(stops)} strings; {MAX_STOPS} are allowed", param="stop")
+    tokens, template_stops = _prompt_tokens(request, loaded)
+    if not tokens:
+        raise InvalidRequest("the prompt is empty", param="prompt")
+    if len(tokens) >= loaded.n_ctx:
+        raise ContextLengthExceeded(n_prompt_tokens=len(tokens), n_ctx=loaded.n_ctx)
+    return Sequence(
+        request.id,
+        tokens,
+        Sampler(loaded.model, request.sampling, tokens, n_ctx=loaded.n_ctx),
+        max_tokens=request.max_tokens,
+        stops=stops + template_stops,
+        cache_prompt=request.cache_prompt,
+        submitted_at=submitted_at,
+    )
+
+
+def _prompt_tokens(request: GenerateRequest, loaded: LoadedModel) -> tuple[list[int], list[str]]:
+    """The prompt's tokens and the template's own stop strings."""
+    if request.prompt_tokens is not None:
+        n_vocab = loaded.model.facts.n_vocab
+        for token in request.prompt_tokens:
+            if not 0 <= token < n_vocab:
+                raise InvalidRequest(f"token {token} is outside the vocabulary of {n_vocab}", param="prompt")
+        return request.prompt_tokens, []
+    if request.messages is not None:
+        if loaded.chat is None:
+            raise InvalidRequest("this model has no chat template: send a prompt instead of messages", param="messages")
+        rendered = loaded.chat.render(request.messages)
+        return loaded.model.tokenize(rendered.prompt), rendered.stops
+    if request.prompt is None:
+        raise InvalidRequest("one of prompt, prompt_tokens and messages is needed", param="prompt")
+    return loaded.model.tokenize(request.prompt), []

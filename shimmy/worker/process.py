@@ -1,0 +1,167 @@
+"""A worker process: one loaded model. Started as ``python -m shimmy.worker.process FD`` by worker/client.py.
+
+Three threads: the main one loads the model and then is the engine; a reader takes commands and answers heartbeats; preparation
+turns requests into sequences. The process ends when its socket closes, whatever it is doing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from queue import SimpleQueue
+
+from shimmy.engine.engine import Engine
+from shimmy.errors import ShimmyError
+from shimmy.native import ffi
+from shimmy.types import Event, Failed, Finished, Timings, Usage
+from shimmy.worker.loading import LoadedModel, load
+from shimmy.worker.preparation import prepare
+from shimmy.worker.protocol import (
+    Abort,
+    Events,
+    FrameWriter,
+    Load,
+    LoadFailed,
+    Ping,
+    Pong,
+    Report,
+    Submit,
+    decode_command,
+    read_frames,
+)
+
+PREPARATION_HUNG = 4  # exit code
+_PREPARATION_LIMIT_S = 60.0
+
+
+class Worker:
+    """The life of a worker, from its first command to the end of its socket."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._writer = FrameWriter(sock)
+        self._loads: SimpleQueue[Load] = SimpleQueue()
+        self._requests: SimpleQueue[Submit | Abort] = SimpleQueue()
+        self._preparing_since = 0.0
+        self._engine: Engine | None = None
+
+    def run(self) -> None:
+        """Load, then work until the process ends."""
+        threading.Thread(target=self._guard, args=(self._read,), name="reader", daemon=True).start()
+        command = self._loads.get()
+        if command.log:
+            ffi.log_to(2, ffi.LOG_INFO)
+        try:
+            loaded, report = load(command, self._send)
+        except ShimmyError as error:
+            self._send(LoadFailed(error.to_wire()))
+            os._exit(1)
+        context = command.context
+        self._engine = Engine(
+            loaded.model,
+            loaded.context,
+            self._emit,
+            parallel=context.parallel,
+            max_step_s=command.max_step_s,
+            n_ctx=loaded.n_ctx,
+        )
+        threading.Thread(
+            target=self._guard, args=(lambda: self._prepare(loaded),), name="preparation", daemon=True
+        ).start()
+        self._send(report)
+        self._engine.run()
+
+    def _guard(self, body: Callable[[], None]) -> None:
+        """A thread's life; a bug in it must end the process, not leave it half alive."""
+        try:
+            body()
+        except BaseException:  # noqa: BLE001 - whatever it is
+            traceback.print_exc()
+            os._exit(1)
+
+    def _send(self, report: Report) -> None:
+        try:
+            self._writer.send(report)
+        except OSError:
+            os._exit(0)  # nobody is there any more
+
+    def _emit(self, events: list[Event]) -> None:
+        self._send(Events(events))
+
+    def _read(self) -> None:
+        """Commands until the other side closes."""
+        watcher = threading.Thread(target=self._guard, args=(self._watch_preparation,), name="watch", daemon=True)
+        for body in read_frames(self._sock):
+            command = decode_command(body)
+            match command:
+                case Ping():
+                    self._send(self._pong(command.n))
+                case Load():
+                    self._loads.put(command)
+                    watcher.start()
+                case Submit() | Abort():
+                    self._requests.put(command)
+        os._exit(0)
+
+    def _pong(self, n: int) -> Pong:
+        engine = self._engine
+        if engine is None:
+            return Pong(n, 0.0, None)
+        started = engine.step_started_at
+        return Pong(n, time.monotonic() - started if started else 0.0, engine.stats())
+
+    def _prepare(self, loaded: LoadedModel) -> None:
+        """Requests one by one, in order; an abort behind its request finds it in the engine."""
+        engine = self._engine
+        assert engine is not None
+        while True:
+            command = self._requests.get()
+            if isinstance(command, Abort):
+                engine.abort(command.id)
+                continue
+            request = command.request
+            self._preparing_since = time.monotonic()
+            try:
+                sequence = prepare(request, loaded)
+            except ShimmyError as error:
+                self._emit([Failed(request.id, error.to_wire())])
+                continue
+            finally:
+                self._preparing_since = 0.0
+            if request.max_tokens == 0:
+                sequence.sampler.close()
+                self._emit([Finished(request.id, "", "length", Usage(sequence.n_prompt), Timings())])
+            else:
+                engine.submit(sequence)
+
+    def _watch_preparation(self) -> None:
+        """A template has no time limit of its own: past the limit the process ends, as the last resort."""
+        while True:
+            time.sleep(1.0)
+            since = self._preparing_since
+            if since and time.monotonic() - since > _PREPARATION_LIMIT_S:
+                print("preparing a request took too long", file=sys.stderr, flush=True)
+                os._exit(PREPARATION_HUNG)
+
+
+def main() -> None:
+    """Entry point: the socket's descriptor is the only argument."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole terminal group; the front end decides
+    with contextlib.suppress(ImportError, ValueError, OSError):
+        import resource  # not on Windows
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    sock = socket.socket(fileno=int(sys.argv[1]))
+    ffi.end_with_parent()
+    Worker(sock).run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""Frames between the front end and a worker: a 4-byte little-endian length, then one msgpack array.
+
+Both ends are the same installed version, so the protocol has no negotiation; frames are never pickled.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+
+import msgspec
+
+from shimmy.engine.engine import EngineStats
+from shimmy.errors import ShimmyError
+from shimmy.types import ContextFacts, ContextParams, Event, GenerateRequest, ModelFacts, ModelParams
+
+MAX_FRAME = 256 * 2**20
+_LENGTH = struct.Struct("<I")
+
+
+class Load(msgspec.Struct, frozen=True, array_like=True, tag="load"):
+    """Load a model; the first command of every worker.
+
+    kv_bytes_per_token  f16 KV cache of one token by the file's metadata; None: unknown
+    max_step_s          the longest step while others decode
+    template_timeout_s  the longest time a chat template may take
+    """
+
+    path: str
+    model: ModelParams
+    context: ContextParams
+    kv_bytes_per_token: int | None
+    max_step_s: float
+    template_timeout_s: float
+    log: bool = False
+
+
+class Submit(msgspec.Struct, frozen=True, array_like=True, tag="submit"):
+    """Generate; the answers are events with the request's id."""
+
+    request: GenerateRequest
+
+
+class Abort(msgspec.Struct, frozen=True, array_like=True, tag="abort"):
+    """End a request as cancelled."""
+
+    id: int
+
+
+class Ping(msgspec.Struct, frozen=True, array_like=True, tag="ping"):
+    """Answered by Pong at once, also in the middle of a step."""
+
+    n: int
+
+
+class Loading(msgspec.Struct, frozen=True, array_like=True, tag="loading"):
+    """Progress of loading, 0..1."""
+
+    progress: float
+
+
+class Loaded(msgspec.Struct, frozen=True, array_like=True, tag="loaded"):
+    """The model is ready. ``n_ctx``: the most tokens of one request; ``notes``: what a person should know."""
+
+    model: ModelFacts
+    context: ContextFacts
+    n_ctx: int
+    has_chat: bool
+    load_ms: float
+    notes: list[str]
+
+
+class LoadFailed(msgspec.Struct, frozen=True, array_like=True, tag="load_failed"):
+    """The model cannot be used; the worker ends."""
+
+    error: dict[str, object]
+
+
+class Events(msgspec.Struct, frozen=True, array_like=True, tag="events"):
+    """All events of one step."""
+
+    events: list[Event]
+
+
+class Pong(msgspec.Struct, frozen=True, array_like=True, tag="pong"):
+    """Alive. ``step_s``: how long the running step has taken so far, 0 when idle; ``stats`` once a model is loaded."""
+
+    n: int
+    step_s: float
+    stats: EngineStats | None
+
+
+Command = Load | Submit | Abort | Ping
+Report = Loading | Loaded | LoadFailed | Events | Pong
+
+encode = msgspec.msgpack.Encoder().encode
+decode_command = msgspec.msgpack.Decoder(Command).decode
+decode_report = msgspec.msgpack.Decoder(Report).decode
+
+
+def frame(message: Command | Report) -> bytes:
+    """A message as it goes over the socket. Raises ShimmyError when it is too large to be sent."""
+    body = encode(message)
+    if len(body) > MAX_FRAME:
+        raise ShimmyError(f"a frame of {len(body)} bytes is over the limit of {MAX_FRAME}")
+    return _LENGTH.pack(len(body)) + body
+
+
+def body_length(head: bytes) -> int:
+    """The length that the first 4 bytes of a frame announce. Raises ShimmyError when over the limit."""
+    length: int = _LENGTH.unpack(head)[0]
+    if length > MAX_FRAME:
+        raise ShimmyError(f"a frame of {length} bytes is over the limit of {MAX_FRAME}")
+    return length
+
+
+class FrameWriter:
+    """Sends frames whole, from any thread."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._lock = threading.Lock()
+
+    def send(self, message: Command | Report) -> None:
+        """Block until the frame is with the kernel. Raises OSError when the other side is gone."""
+        data = frame(message)
+        with self._lock:
+            self._sock.sendall(data)
+
+
+def read_frames(sock: socket.socket) -> Iterator[bytes]:
+    """Frame bodies until the other side closes; blocks."""
+    buffer = bytearray()
+    while True:
+        while len(buffer) >= _LENGTH.size:
+            length = body_length(bytes(buffer[: _LENGTH.size]))
+            end = _LENGTH.size + length
+            if len(buffer) < end:
+                break
+            yield bytes(buffer[_LENGTH.size : end])
+            del buffer[:end]
+        data = sock.recv(2**18)
+        if not data:
+            return
+        buffer += data

@@ -1,0 +1,59 @@
+"""How large a context fits: the trained one if memory allows, else the largest that does."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from shimmy.errors import InsufficientMemory
+from shimmy.types import ContextParams, ModelFacts
+
+MIN_CTX = 512
+_RESERVE = 0.1  # share of the free memory that is left to everybody else
+_BYTES = {"f32": 4.0, "f16": 2.0, "bf16": 2.0, "q8_0": 1.0625, "q5_1": 0.75, "q5_0": 0.6875, "q4_1": 0.625}
+_BYTES |= {"q4_0": 0.5625, "iq4_nl": 0.5625}
+
+
+def free_memory() -> int:
+    """Bytes this process may still take without swapping: of the machine, and of its control group."""
+    free = int(psutil.virtual_memory().available)
+    with suppress(OSError, ValueError, IndexError):
+        group = Path("/sys/fs/cgroup") / Path("/proc/self/cgroup").read_text().strip().split("::")[1].lstrip("/")
+        limit = (group / "memory.max").read_text().strip()
+        if limit != "max":
+            free = min(free, int(limit) - int((group / "memory.current").read_text()))
+    return max(free, 0)
+
+
+def choose_n_ctx(
+    params: ContextParams, facts: ModelFacts, kv_bytes_per_token: int | None, n_seq_max: int, available: int
+) -> tuple[int, list[str]]:
+    """Cells for the KV cache, and notes for the person; ``available`` in bytes.
+
+    Raises InsufficientMemory when the wanted context, or the smallest useful one, does not fit.
+    """
+    wanted = params.n_ctx or max(facts.n_ctx_train, MIN_CTX)
+    if not kv_bytes_per_token:
+        return wanted, []
+    per_token = kv_bytes_per_token * (_BYTES.get(params.type_k, 2.0) + _BYTES.get(params.type_v, 2.0)) / 4.0
+    # Compute buffers: logits of every sequence, and activations of a micro-batch (a rough upper bound).
+    fixed = 4 * n_seq_max * facts.n_vocab + 4 * params.n_ubatch * (facts.n_vocab + 64 * facts.n_embd)
+    budget = available * (1.0 - _RESERVE) - fixed
+    estimate = int(fixed + wanted * per_token)
+    if wanted * per_token <= budget:
+        return wanted, []
+    fits = max(int(budget / per_token), 0) // 256 * 256
+    if params.n_ctx or fits < MIN_CTX:
+        advice = f"use --ctx {fits}" if fits >= MIN_CTX else "free some memory or use a smaller model"
+        raise InsufficientMemory(
+            f"a context of {wanted} tokens needs {_size(estimate)} and {_size(available)} are free: {advice}",
+            estimate=estimate,
+            available=available,
+        )
+    return fits, [f"context {fits} instead of the trained {wanted}: {_size(available)} of memory are free"]
+
+
+def _size(n: float) -> str:
+    return f"{n / 2**30:.1f} GiB" if n >= 2**30 else f"{n / 2**20:.0f} MiB"
