@@ -1,0 +1,1 @@
+"""One file for each command: ``run(config, args) -> int`` gives the exit code, ``args`` is docopt's dictionary."""

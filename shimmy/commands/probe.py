@@ -1,0 +1,92 @@
+"""``shimmy probe``: load a model once, draw a token, say what was found."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import psutil
+
+from shimmy.commands.session import Session, open_session
+from shimmy.config import Config
+from shimmy.errors import ShimmyError
+from shimmy.models.catalog import Catalog, Entry
+from shimmy.types import GenerateRequest, SamplingParams
+
+
+def run(config: Config, args: Mapping[str, Any]) -> int:
+    """Exit code 0 when the model loads and computes, else 1; with ``--json`` the error is in the object."""
+    try:
+        entry = Catalog(config).resolve(args["MODEL"])
+        report = asyncio.run(_probe(config, entry))
+    except ShimmyError as error:
+        if not args["--json"]:
+            raise
+        print(json.dumps(_failure(args["MODEL"], error), ensure_ascii=False))
+        return 1
+    if args["--json"]:
+        print(json.dumps(report, ensure_ascii=False))
+    else:
+        _print(report)
+    return 0
+
+
+async def _probe(config: Config, entry: Entry) -> dict[str, Any]:
+    async with open_session(config, entry) as session:
+        request = GenerateRequest(1, prompt="Hello", max_tokens=1, sampling=SamplingParams(temperature=0.0))
+        async for _ in session.worker.generate(request):
+            pass  # it computes: an error is raised here
+        return _report(entry, session)
+
+
+def _report(entry: Entry, session: Session) -> dict[str, Any]:
+    memory = psutil.Process(session.worker.pid).memory_info()
+    metadata = msgspec.to_builtins(session.metadata)
+    for long in ("chat_template", "chat_templates"):
+        metadata[long] = bool(metadata[long])
+    return {
+        "ok": True,
+        "model": msgspec.to_builtins(entry.info),
+        "metadata": metadata,
+        "context": msgspec.to_builtins(session.loaded.context),
+        "load_ms": round(session.loaded.load_ms, 1),
+        "memory": {"resident_bytes": memory.rss},
+        "notes": session.loaded.notes,
+        "error": None,
+    }
+
+
+def _failure(name: str | None, error: ShimmyError) -> dict[str, Any]:
+    return {
+        "ok": False,
+        "model": name,
+        "metadata": None,
+        "load_ms": None,
+        "memory": None,
+        "error": {"code": error.code, "message": error.message, **error.facts},
+    }
+
+
+def _print(report: dict[str, Any]) -> None:
+    model, context = report["model"], report["context"]
+    rows = [
+        ("model", f"{model['id']} ({model['name']})"),
+        ("file", model["path"]),
+        ("architecture", model["architecture"]),
+        ("parameters", f"{model['parameter_count']:,}"),
+        ("quantization", model["quantization"]),
+        ("vocabulary", f"{model['vocabulary_size'] or 0:,}"),
+        ("can", ", ".join(model["capabilities"])),
+        ("trained context", str(model["context_length"])),
+        ("context here", f"{context['n_ctx']} tokens, {context['memory_kind'].replace('_', ' ')}"),
+        ("threads", str(context["n_threads"])),
+        ("loaded in", f"{report['load_ms']:.0f} ms"),
+        ("memory", f"{report['memory']['resident_bytes'] / 2**20:.0f} MiB"),
+    ]
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        print(f"{name.ljust(width)}  {value}", file=sys.stdout)
