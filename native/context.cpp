@@ -3,17 +3,17 @@
 #include "error.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstring>
 #include <string>
-#include <time.h>
 
 using namespace shimmy;
 
 namespace {
 
-ggml_type kv_type(const char * name) {
-    require(name != nullptr, "a KV type is NULL");
+ggml_type kv_type(const char * name, const char * param) {
+    require_param(name != nullptr, param, "must not be NULL");
     for (const ggml_type type : {GGML_TYPE_F32, GGML_TYPE_F16, GGML_TYPE_BF16, GGML_TYPE_Q8_0, GGML_TYPE_Q4_0, GGML_TYPE_Q4_1,
                                  GGML_TYPE_IQ4_NL, GGML_TYPE_Q5_0, GGML_TYPE_Q5_1}) {
         if (std::strcmp(ggml_type_name(type), name) == 0) {
@@ -21,25 +21,25 @@ ggml_type kv_type(const char * name) {
         }
     }
     throw Error(SHIMMY_E_INVALID,
-                std::string("KV type must be f32, f16, bf16, q8_0, q5_1, q5_0, q4_1, q4_0 or iq4_nl, not ") + name);
+                std::string(param) + " must be f32, f16, bf16, q8_0, q5_1, q5_0, q4_1, q4_0 or iq4_nl, not " + name, param);
 }
 
 llama_context_params to_llama(const shimmy_context_params & p) {
     const int32_t max_sequences = static_cast<int32_t>(llama_max_parallel_sequences());
-    require(p.n_ctx >= 0, "n_ctx must be at least 0");
-    require(p.n_batch >= 1 && p.n_batch <= 65536, "n_batch must be 1..65536");
-    require(p.n_ubatch >= 1 && p.n_ubatch <= p.n_batch, "n_ubatch must be 1..n_batch");
-    require(p.n_seq_max >= 1 && p.n_seq_max <= max_sequences, "n_seq_max must be 1..256");
-    require(p.n_outputs_max >= p.n_seq_max, "n_outputs_max must be at least n_seq_max");
-    require(p.n_threads >= 1 && p.n_threads <= GGML_MAX_N_THREADS, "n_threads must be 1..512");
-    require(p.n_threads_batch >= 1 && p.n_threads_batch <= GGML_MAX_N_THREADS, "n_threads_batch must be 1..512");
-    require(p.spin >= 0 && p.spin <= 100, "spin must be 0..100");
-    require(p.flash_attn >= -1 && p.flash_attn <= 1, "flash_attn must be -1, 0 or 1");
-    require(p.rope_scaling_type >= -1 && p.rope_scaling_type <= LLAMA_ROPE_SCALING_TYPE_MAX_VALUE,
-            "rope_scaling_type must be -1..3");
-    require(std::isfinite(p.rope_freq_base) && p.rope_freq_base >= 0.0f, "rope_freq_base must be at least 0");
-    require(std::isfinite(p.rope_freq_scale) && p.rope_freq_scale >= 0.0f, "rope_freq_scale must be at least 0");
-    require(p.yarn_orig_ctx >= 0, "yarn_orig_ctx must be at least 0");
+    require_param(p.n_ctx >= 0, "n_ctx", "must be at least 0");
+    require_param(p.n_batch >= 1 && p.n_batch <= 65536, "n_batch", "must be 1..65536");
+    require_param(p.n_ubatch >= 1 && p.n_ubatch <= p.n_batch, "n_ubatch", "must be 1..n_batch");
+    require_param(p.n_seq_max >= 1 && p.n_seq_max <= max_sequences, "n_seq_max", "must be 1..256");
+    require_param(p.n_outputs_max >= p.n_seq_max, "n_outputs_max", "must be at least n_seq_max");
+    require_param(p.n_threads >= 1 && p.n_threads <= GGML_MAX_N_THREADS, "n_threads", "must be 1..512");
+    require_param(p.n_threads_batch >= 1 && p.n_threads_batch <= GGML_MAX_N_THREADS, "n_threads_batch", "must be 1..512");
+    require_param(p.spin >= 0 && p.spin <= 100, "spin", "must be 0..100");
+    require_param(p.flash_attn >= -1 && p.flash_attn <= 1, "flash_attn", "must be -1, 0 or 1");
+    require_param(p.rope_scaling_type >= -1 && p.rope_scaling_type <= LLAMA_ROPE_SCALING_TYPE_MAX_VALUE, "rope_scaling_type",
+                  "must be -1..3");
+    require_param(std::isfinite(p.rope_freq_base) && p.rope_freq_base >= 0.0f, "rope_freq_base", "must be at least 0");
+    require_param(std::isfinite(p.rope_freq_scale) && p.rope_freq_scale >= 0.0f, "rope_freq_scale", "must be at least 0");
+    require_param(p.yarn_orig_ctx >= 0, "yarn_orig_ctx", "must be at least 0");
 
     llama_context_params out = llama_context_default_params();
     out.n_ctx = static_cast<uint32_t>(p.n_ctx);
@@ -50,8 +50,8 @@ llama_context_params to_llama(const shimmy_context_params & p) {
     out.n_threads = p.n_threads;
     out.n_threads_batch = p.n_threads_batch;
     out.flash_attn_type = static_cast<llama_flash_attn_type>(p.flash_attn);
-    out.type_k = kv_type(p.type_k);
-    out.type_v = kv_type(p.type_v);
+    out.type_k = kv_type(p.type_k, "type_k");
+    out.type_v = kv_type(p.type_v, "type_v");
     out.rope_scaling_type = static_cast<llama_rope_scaling_type>(p.rope_scaling_type);
     out.rope_freq_base = p.rope_freq_base;
     out.rope_freq_scale = p.rope_freq_scale;
@@ -70,10 +70,9 @@ llama_context_params to_llama(const shimmy_context_params & p) {
 
 bool on_abort(void * data) { return static_cast<const std::atomic<bool> *>(data)->load(std::memory_order_relaxed); }
 
-int64_t now(clockid_t clock) {
-    timespec t{};
-    clock_gettime(clock, &t);
-    return static_cast<int64_t>(t.tv_sec) * 1000000000 + t.tv_nsec;
+int64_t now_ns() {
+    const auto since = std::chrono::steady_clock::now().time_since_epoch();
+    return std::chrono::duration_cast<std::chrono::nanoseconds>(since).count();
 }
 
 }  // namespace
@@ -238,21 +237,17 @@ void shimmy_context::sample(const shimmy_step_batch & in) {
 void shimmy_context::step(const shimmy_step_batch & in, shimmy_step_result & out) {
     check_runs(in);
     fill(in);
-    const int64_t wall_0 = now(CLOCK_MONOTONIC);
-    const int64_t cpu_0 = now(CLOCK_THREAD_CPUTIME_ID);
+    const int64_t start = now_ns();
     decode();
-    const int64_t wall_1 = now(CLOCK_MONOTONIC);
-    const int64_t cpu_1 = now(CLOCK_THREAD_CPUTIME_ID);
+    const int64_t decoded = now_ns();
     sample(in);
     out.tokens = drawn_.data();
     out.flags = flags_.data();
     out.piece_ends = piece_ends_.data();
     out.pieces = pieces_.data();
     out.samples = samples_.data();
-    out.decode_ns = wall_1 - wall_0;
-    out.decode_cpu_ns = cpu_1 - cpu_0;
-    out.sample_ns = now(CLOCK_MONOTONIC) - wall_1;
-    out.sample_cpu_ns = now(CLOCK_THREAD_CPUTIME_ID) - cpu_1;
+    out.decode_ns = decoded - start;
+    out.sample_ns = now_ns() - decoded;
 }
 
 const float * shimmy_context::logits(int32_t run) const {
@@ -269,7 +264,8 @@ void shimmy_context::seq_remove(int32_t seq_id, int32_t p0, int32_t p1) {
     require(llama_memory_seq_rm(memory(), seq_id, whole ? -1 : p0, p1), "this memory cannot drop a part of a sequence");
 }
 
-// A split cache copies whole streams only and aborts otherwise.
+// A split cache copies whole streams only and aborts otherwise. A recurrent state has no beginning that could be shared: some
+// memories abort, others share the state of the end.
 void shimmy_context::seq_copy(int32_t from, int32_t to, int32_t p0, int32_t p1) {
     check_seq(from);
     check_seq(to);
@@ -279,6 +275,8 @@ void shimmy_context::seq_copy(int32_t from, int32_t to, int32_t p0, int32_t p1) 
     const int32_t last = llama_memory_seq_pos_max(memory(), from);
     const bool whole = p0 == 0 && (p1 < 0 || p1 > last);
     require(unified_ || whole, "a split KV cache copies whole sequences only");
+    const llama_model * m = model_.model.get();
+    require(whole || !(llama_model_is_recurrent(m) || llama_model_is_hybrid(m)), "this memory copies whole sequences only");
     llama_memory_seq_cp(memory(), from, to, whole ? -1 : p0, whole ? -1 : p1);
 }
 

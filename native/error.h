@@ -13,12 +13,14 @@ namespace shimmy {
 
 // An error with the status that the C ABI returns for it.
 struct Error : std::runtime_error {
-    Error(int32_t code, const std::string & message) : std::runtime_error(message), status(code) {}
+    Error(int32_t code, const std::string & message, const char * name = "")
+        : std::runtime_error(message), status(code), param(name) {}
     int32_t status;
+    const char * param;  // a literal: the parameter that the message is about, or ""
 };
 
-// Remembers the line for shimmy_last_error() and returns `status`. Never throws.
-int32_t fail(int32_t status, const char * message) noexcept;
+// Remembers the line for shimmy_last_error(), with the parameter it is about, and returns `status`. Never throws.
+int32_t fail(int32_t status, const char * message, const char * param = "") noexcept;
 
 // What llama.cpp has logged as errors in this thread since forget_log(), in one line; empty when nothing was.
 std::string logged_errors();
@@ -31,7 +33,7 @@ int32_t guarded(Body && body) noexcept {
         body();
         return SHIMMY_OK;
     } catch (const Error & e) {
-        return fail(e.status, e.what());
+        return fail(e.status, e.what(), e.param);
     } catch (const std::bad_alloc &) {
         return fail(SHIMMY_E_MEMORY, "out of memory");
     } catch (const std::exception & e) {
@@ -45,6 +47,13 @@ int32_t guarded(Body && body) noexcept {
 inline void require(bool condition, const char * message) {
     if (!condition) {
         throw Error(SHIMMY_E_INVALID, message);
+    }
+}
+
+// The same for one named parameter: `rule` says what it must be.
+inline void require_param(bool condition, const char * name, const char * rule) {
+    if (!condition) {
+        throw Error(SHIMMY_E_INVALID, std::string(name) + " " + rule, name);
     }
 }
 

@@ -6,6 +6,7 @@
 #include "shimmy.h"
 
 #include <climits>
+#include <cstdlib>
 #include <string>
 #include <vector>
 
@@ -29,10 +30,12 @@ bool on_progress(float fraction, void * data) {
 }
 
 llama_model_params to_llama(const shimmy_model_params & p, std::vector<float> & split) {
-    require(p.load_mode >= LLAMA_LOAD_MODE_AUTO && p.load_mode <= LLAMA_LOAD_MODE_DIRECT_IO, "load_mode must be -1..4");
-    require(p.split_mode >= LLAMA_SPLIT_MODE_NONE && p.split_mode <= LLAMA_SPLIT_MODE_ROW, "split_mode must be 0..2");
-    require(p.n_tensor_split >= 0 && static_cast<size_t>(p.n_tensor_split) <= llama_max_devices(),
-            "tensor_split has more entries than there can be devices");
+    require_param(p.load_mode >= LLAMA_LOAD_MODE_AUTO && p.load_mode <= LLAMA_LOAD_MODE_DIRECT_IO, "load_mode",
+                  "must be -1..4");
+    require_param(p.split_mode >= LLAMA_SPLIT_MODE_NONE && p.split_mode <= LLAMA_SPLIT_MODE_ROW, "split_mode",
+                  "must be 0..2");
+    require_param(p.n_tensor_split >= 0 && static_cast<size_t>(p.n_tensor_split) <= llama_max_devices(), "tensor_split",
+                  "has more entries than there can be devices");
     llama_model_params out = llama_model_default_params();
     out.n_gpu_layers = p.n_gpu_layers;
     out.split_mode = static_cast<llama_split_mode>(p.split_mode);
@@ -112,7 +115,8 @@ int32_t shimmy_model_load(const char * path, const shimmy_model_params * params,
                 throw Error(SHIMMY_E_CANCELLED, "loading was cancelled");
             }
             const std::string why = logged_errors();
-            throw Error(SHIMMY_E_MODEL, why.empty() ? "llama.cpp could not load the model" : why);
+            const bool memory = why.find("alloc") != std::string::npos;
+            throw Error(memory ? SHIMMY_E_MEMORY : SHIMMY_E_MODEL, why.empty() ? "llama.cpp could not load the model" : why);
         }
         model->vocab = llama_model_get_vocab(model->model.get());
         model->n_vocab = llama_vocab_n_tokens(model->vocab);
@@ -172,7 +176,23 @@ int32_t shimmy_model_detokenize(const shimmy_model * model, const int32_t * toke
         for (int32_t i = 0; i < n_tokens; ++i) {
             require(tokens[i] >= 0 && tokens[i] < model->n_vocab, "a token id is outside the vocabulary");
         }
-        const int32_t n = llama_detokenize(model->vocab, tokens, n_tokens, text, capacity, false, special);
+        // Not llama_detokenize: it drops spaces before punctuation, which a generation does not.
+        int64_t total = 0;
+        for (int32_t i = 0; i < n_tokens; ++i) {
+            const int32_t room = total < capacity ? capacity - static_cast<int32_t>(total) : 0;
+            char * at = room > 0 ? text + total : nullptr;
+            total += std::abs(llama_token_to_piece(model->vocab, tokens[i], at, room, 0, special));
+        }
+        require(total <= INT32_MAX, "the text is too long");
+        *n_out = static_cast<int32_t>(total);
+    });
+}
+
+int32_t shimmy_model_piece(const shimmy_model * model, int32_t token, char * text, int32_t capacity, int32_t * n_out) {
+    return guarded([&] {
+        check_text(model, &token, text, capacity, n_out);
+        require(token >= 0 && token < model->n_vocab, "a token id is outside the vocabulary");
+        const int32_t n = llama_token_to_piece(model->vocab, token, text, capacity, 0, false);
         *n_out = n < 0 ? -n : n;
     });
 }

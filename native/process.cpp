@@ -27,6 +27,7 @@ namespace {
 constexpr size_t max_logged = 600;  // bytes of log errors kept for a message
 
 thread_local std::string last_error = "no error";
+thread_local const char * last_error_param = "";
 thread_local std::string log_errors;
 thread_local bool continues_error = false;
 
@@ -67,7 +68,8 @@ const char * device_type(ggml_backend_dev_t device) {
 
 namespace shimmy {
 
-int32_t fail(int32_t status, const char * message) noexcept {
+int32_t fail(int32_t status, const char * message, const char * param) noexcept {
+    last_error_param = param;
     try {
         last_error = message;
     } catch (...) {
@@ -112,6 +114,8 @@ extern "C" {
 int32_t shimmy_abi_version(void) { return SHIMMY_ABI_VERSION; }
 
 const char * shimmy_last_error(void) { return last_error.c_str(); }
+
+const char * shimmy_last_error_param(void) { return last_error_param; }
 
 void shimmy_string_free(char * text) { std::free(text); }
 

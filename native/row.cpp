@@ -1,8 +1,9 @@
 #include "row.h"
 
+#include "lanes.h"
+
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <functional>
 #include <limits>
 
@@ -11,50 +12,36 @@ namespace shimmy {
 namespace {
 
 constexpr int32_t block = 64;
-constexpr int32_t lanes = 16;
 constexpr float infinity = std::numeric_limits<float>::infinity();
 
-// Written lane by lane because compilers do not vectorise a float maximum by themselves.
-// A NaN compares false and is passed over.
 float block_max(const float * x) {
-    float m[lanes];
-    for (int32_t j = 0; j < lanes; ++j) {
-        m[j] = -infinity;
-    }
+    Lanes m;
+    fill(m, -infinity);  // not the first values: a NaN must not be what others are compared with
     for (int32_t i = 0; i < block; i += lanes) {
-        for (int32_t j = 0; j < lanes; ++j) {
-            m[j] = x[i + j] > m[j] ? x[i + j] : m[j];
-        }
+        Lanes next;
+        load(next, x + i);
+        keep_max(m, next);
     }
-    for (int32_t width = lanes / 2; width > 0; width /= 2) {
-        for (int32_t j = 0; j < width; ++j) {
-            m[j] = m[j + width] > m[j] ? m[j + width] : m[j];
-        }
-    }
-    return m[0];
+    return largest_lane(m);
 }
 
-// exp(x) for x <= 0, relative error below 3e-7 (Cephes' expf: range reduction by ln 2 in two parts and a polynomial of
-// degree 6). Branch-free, so that loops over it vectorise. Below -87 it gives about 1e-38, which counts for nothing; -inf too.
-inline float exp_nonpositive(float x) {
-    x = x > -87.0f ? x : -87.0f;
-    const float n = std::floor(x * 1.44269504088896341f + 0.5f);
-    const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
-    float p = 1.9875691500e-4f;
-    p = p * r + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    p = p * r * r + r + 1.0f;
-    const int32_t bits = (static_cast<int32_t>(n) + 127) << 23;
-    float scale;
-    std::memcpy(&scale, &bits, sizeof scale);
-    return p * scale;
-}
-
-bool before(const Candidate & a, const Candidate & b) {
-    return a.logit > b.logit || (a.logit == b.logit && a.token < b.token);
+// Sum of exp((x - max) * scale) over `n` <= block logits.
+float block_exp_sum(const float * x, int32_t n, float max, float scale) {
+    float padded[block];
+    if (n < block) {
+        std::fill(padded, padded + block, -infinity);
+        std::copy(x, x + n, padded);
+        x = padded;
+    }
+    Lanes sum{};
+    for (int32_t i = 0; i < block; i += lanes) {
+        Lanes e;
+        load(e, x + i);
+        e = (e - max) * scale;
+        exp_nonpositive(e);
+        sum += e;
+    }
+    return sum_lanes(sum);
 }
 
 }  // namespace
@@ -132,45 +119,49 @@ void Row::largest(int32_t k, std::vector<Candidate> & out) {
     }
 }
 
+// Finite, so that 0 / temperature stays 0 for the smallest temperatures.
+static float inverse(float temperature) {
+    return std::min(1.0f / temperature, std::numeric_limits<float>::max());
+}
+
 double Row::exp_sum(float temperature) const {
-    const float scale = 1.0f / temperature;
+    const float scale = inverse(temperature);
     double sum = 0.0;
     for (int32_t begin = 0; begin < n_; begin += block) {
-        const int32_t end = std::min(begin + block, n_);
-        if (end - begin == block) {
-            float part[lanes] = {};
-            for (int32_t i = begin; i < end; i += lanes) {
-                for (int32_t j = 0; j < lanes; ++j) {
-                    part[j] += exp_nonpositive((logits_[i + j] - max_) * scale);
-                }
-            }
-            for (const float p : part) {
-                sum += static_cast<double>(p);
-            }
-        } else {
-            for (int32_t i = begin; i < end; ++i) {
-                sum += static_cast<double>(exp_nonpositive((logits_[i] - max_) * scale));
-            }
-        }
+        sum += static_cast<double>(block_exp_sum(logits_ + begin, std::min(block, n_ - begin), max_, scale));
     }
     return sum;
 }
 
 int32_t Row::walk(float temperature, double target) const {
-    const float scale = 1.0f / temperature;
+    const float scale = inverse(temperature);
     double sum = 0.0;
     int32_t last = -1;
-    for (int32_t i = 0; i < n_; ++i) {
-        if (!(logits_[i] > -infinity)) {
+    for (int32_t begin = 0; begin < n_; begin += block) {
+        const int32_t n = std::min(block, n_ - begin);
+        const double of_block = static_cast<double>(block_exp_sum(logits_ + begin, n, max_, scale));
+        if (sum + of_block < target) {
+            sum += of_block;
             continue;
         }
-        last = i;
-        sum += static_cast<double>(exp_nonpositive((logits_[i] - max_) * scale));
-        if (sum >= target) {
-            return i;
+        for (int32_t i = begin; i < begin + n; ++i) {
+            if (logits_[i] > -infinity) {
+                last = i;
+                sum += std::exp(static_cast<double>((logits_[i] - max_) * scale));
+                if (sum >= target) {
+                    return i;
+                }
+            }
+        }
+        if (last >= 0) {
+            return last;  // the two ways of adding up differ in their last bits
         }
     }
-    return last;
+    return argmax();
+}
+
+bool before(const Candidate & a, const Candidate & b) {
+    return a.logit > b.logit || (a.logit == b.logit && a.token < b.token);
 }
 
 void sort_candidates(std::vector<Candidate> & candidates) { std::sort(candidates.begin(), candidates.end(), before); }

@@ -46,7 +46,9 @@ class Row {
     std::vector<float> order_;  // scratch of largest()
 };
 
-// Largest first; equal logits by token id, so that results do not depend on the sort.
+// The order of candidates: largest first, equal logits by token id, so that results do not depend on the way of sorting.
+bool before(const Candidate & a, const Candidate & b);
+
 void sort_candidates(std::vector<Candidate> & candidates);
 
 }  // namespace shimmy

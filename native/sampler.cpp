@@ -14,15 +14,15 @@ shimmy_sampler::shimmy_sampler(const shimmy_sampler_params & params, int32_t n_v
     : params_(params), n_vocab_(n_vocab), bias_(std::move(bias)), random_(params.seed) {
     params_.bias_tokens = nullptr;  // the caller's; bias_ is the copy
     params_.bias_values = nullptr;
-    require(std::isfinite(params.temperature) && params.temperature >= 0.0f, "temperature must be at least 0");
-    require(params.top_k >= 0, "top_k must be at least 0");
-    require(params.top_p >= 0.0f && params.top_p <= 1.0f, "top_p must be between 0 and 1");
-    require(params.min_p >= 0.0f && params.min_p <= 1.0f, "min_p must be between 0 and 1");
-    require(std::isfinite(params.repeat_penalty) && params.repeat_penalty > 0.0f, "repeat_penalty must be above 0");
-    require(std::isfinite(params.presence_penalty), "presence_penalty must be finite");
-    require(std::isfinite(params.frequency_penalty), "frequency_penalty must be finite");
-    require(params.repeat_last_n >= 0, "repeat_last_n must be at least 0");
-    require(params.n_logprobs >= -1 && params.n_logprobs <= SHIMMY_MAX_LOGPROBS, "n_logprobs must be -1..20");
+    require_param(std::isfinite(params.temperature) && params.temperature >= 0.0f, "temperature", "must be at least 0");
+    require_param(params.top_k >= 0, "top_k", "must be at least 0");
+    require_param(params.top_p >= 0.0f && params.top_p <= 1.0f, "top_p", "must be between 0 and 1");
+    require_param(params.min_p >= 0.0f && params.min_p <= 1.0f, "min_p", "must be between 0 and 1");
+    require_param(std::isfinite(params.repeat_penalty) && params.repeat_penalty > 0.0f, "repeat_penalty", "must be above 0");
+    require_param(std::isfinite(params.presence_penalty), "presence_penalty", "must be finite");
+    require_param(std::isfinite(params.frequency_penalty), "frequency_penalty", "must be finite");
+    require_param(params.repeat_last_n >= 0, "repeat_last_n", "must be at least 0");
+    require_param(params.n_logprobs >= -1 && params.n_logprobs <= SHIMMY_MAX_LOGPROBS, "n_logprobs", "must be -1..20");
     require(n_history >= 0 && (history != nullptr || n_history == 0), "history does not fit n_history");
     if (penalizes()) {
         for (int32_t i = std::max(0, n_history - params.repeat_last_n); i < n_history; ++i) {
@@ -45,9 +45,12 @@ void shimmy_sampler::sample(float * logits, shimmy_sample & out) {
     if (wants_logprobs()) {
         row_.scan(logits, n_vocab_);
         scanned = true;
-        if (row_.finite()) {
-            report_top(out);
+        if (!row_.finite()) {
+            out.token = -1;
+            out.flags = SHIMMY_TOKEN_NO_LOGITS;
+            return;
         }
+        report_top(out);
     }
     if (!bias_.empty() || !counts_.empty()) {
         if (wants_logprobs()) {  // the raw logits of what is about to change
@@ -162,30 +165,55 @@ void shimmy_sampler::keep_top_p() {
     }
 }
 
-// The same over the whole row: the normaliser needs every logit, the survivors are among the largest, so ever more of those
-// are collected until they reach p.
+// The same over the whole row. What lies so deep that all of the row could not hold 1 - p of the sum there is left out at once;
+// among the rest a selection by weight finds the cut, so that only the survivors are ever sorted.
 void shimmy_sampler::keep_top_p_of_row() {
-    const double wanted = static_cast<double>(params_.top_p) * row_.exp_sum(1.0f);
-    const float max = row_.max();
-    for (float depth = 8.0f;; depth *= 2.0f) {
-        row_.collect(depth > 80.0f ? -std::numeric_limits<float>::infinity() : max - depth, kept_);
-        double sum = 0.0;
-        for (const Candidate & c : kept_) {
-            sum += std::exp(static_cast<double>(c.logit - max));
-        }
-        if (sum >= wanted || depth > 80.0f) {
-            break;
-        }
-    }
+    const double sum = row_.exp_sum(1.0f);
+    const double outside = (1.0 - static_cast<double>(params_.top_p)) * sum;
+    const double depth = std::min(std::log(static_cast<double>(n_vocab_) / std::max(outside, 1e-30)), 80.0);
+    row_.collect(row_.max() - static_cast<float>(depth), kept_);
+    cut_by_weight(static_cast<double>(params_.top_p) * sum);
     sort_candidates(kept_);
-    double reached = 0.0;
-    for (size_t i = 0; i < kept_.size(); ++i) {
-        reached += std::exp(static_cast<double>(kept_[i].logit - max));
-        if (reached >= wanted) {
-            kept_.resize(i + 1);
-            break;
+}
+
+// Keeps the fewest of kept_, most likely first, whose exp(logit - max) reach `wanted`: quickselect with weights, linear time.
+void shimmy_sampler::cut_by_weight(double wanted) {
+    const float max = row_.max();
+    size_t low = 0;
+    size_t high = kept_.size();
+    double reached = 0.0;  // by what is before `low`, all of which is kept
+    while (high - low > 1) {
+        const Candidate a = kept_[low];
+        const Candidate b = kept_[low + (high - low) / 2];
+        const Candidate c = kept_[high - 1];
+        const Candidate pivot = before(a, b) ? (before(b, c) ? b : (before(a, c) ? c : a))
+                                             : (before(a, c) ? a : (before(b, c) ? c : b));
+        double upper = 0.0;
+        size_t middle = low;
+        for (size_t i = low; i < high; ++i) {
+            if (!before(pivot, kept_[i])) {
+                upper += static_cast<double>(std::exp(kept_[i].logit - max));
+                std::swap(kept_[i], kept_[middle++]);
+            }
+        }
+        if (reached + upper < wanted) {
+            reached += upper;
+            low = middle;
+        } else if (middle < high) {
+            high = middle;
+        } else {  // the pivot is the last of the range: it alone is left to decide on
+            std::iter_swap(std::find_if(kept_.begin() + static_cast<std::ptrdiff_t>(low),
+                                        kept_.begin() + static_cast<std::ptrdiff_t>(high),
+                                        [&](const Candidate & x) { return x.token == pivot.token; }),
+                           kept_.begin() + static_cast<std::ptrdiff_t>(high - 1));
+            const double rest = upper - static_cast<double>(std::exp(pivot.logit - max));
+            if (reached + rest < wanted) {
+                break;
+            }
+            --high;
         }
     }
+    kept_.resize(std::max<size_t>(high, 1));
 }
 
 // llama_sampler_min_p_apply: keep what has at least min_p of the most likely token's probability.

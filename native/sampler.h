@@ -32,6 +32,7 @@ struct shimmy_sampler {
     int32_t draw_from_row();
     void keep_top_k();
     void keep_top_p_of_row();
+    void cut_by_weight(double wanted);
     void keep_top_p();
     void keep_min_p();
     int32_t draw_kept();

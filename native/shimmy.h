@@ -57,6 +57,9 @@ SHIMMY_API int32_t shimmy_abi_version(void);
 // One line about the last failed call of this thread; never NULL. Owned by the library.
 SHIMMY_API const char * shimmy_last_error(void);
 
+// The parameter that line is about, by its name in a struct below; "" where it is about none. Owned by the library.
+SHIMMY_API const char * shimmy_last_error_param(void);
+
 // Frees a string that was handed out by a function below. NULL is allowed.
 SHIMMY_API void shimmy_string_free(char * text);
 
@@ -103,9 +106,13 @@ SHIMMY_API int32_t shimmy_model_facts(const shimmy_model * model, char ** out);
 SHIMMY_API int32_t shimmy_model_tokenize(const shimmy_model * model, const char * text, size_t n_text, bool add_special,
                                          bool parse_special, int32_t * tokens, int32_t capacity, int32_t * n_out);
 
-// The bytes of `tokens`; special tokens are written only when `special`. `*n_out` as above, in bytes.
+// The bytes of `tokens` as a generation would give them; special tokens are written only when `special`. `*n_out` as above, in bytes.
 SHIMMY_API int32_t shimmy_model_detokenize(const shimmy_model * model, const int32_t * tokens, int32_t n_tokens,
                                            bool special, char * text, int32_t capacity, int32_t * n_out);
+
+// The bytes of one token as it stands inside a text: its leading space is kept, a special token has none. `*n_out` as above.
+SHIMMY_API int32_t shimmy_model_piece(const shimmy_model * model, int32_t token, char * text, int32_t capacity,
+                                      int32_t * n_out);
 
 // ---- sampler ------------------------------------------------------------------------------------------------------
 
@@ -204,8 +211,6 @@ typedef struct shimmy_step_result {
     const shimmy_sample * samples;  // [n_runs] in full, for the runs whose sampler has logprobs on
     int64_t decode_ns;            // wall time of llama_decode and of waiting for it
     int64_t sample_ns;            // wall time of sampling and detokenizing
-    int64_t decode_cpu_ns;        // CPU time of the calling thread in the first
-    int64_t sample_cpu_ns;        // and in the second
 } shimmy_step_result;
 
 // Decodes all runs in one batch, samples every run that has a sampler, and turns the tokens into bytes.

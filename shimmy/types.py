@@ -12,6 +12,7 @@ import msgspec
 
 FinishReason = Literal["stop", "length", "cancelled"]
 Capability = Literal["completion", "chat", "tools", "embedding", "fim"]
+MAX_STOPS = 16
 
 
 class SamplingParams(msgspec.Struct, frozen=True, array_like=True):

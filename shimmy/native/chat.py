@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from shimmy.errors import InvalidRequest
 from shimmy.native.ffi import check, ffi, library, take_string
 from shimmy.native.model import Model, encode_text
 from shimmy.types import Message
@@ -51,6 +52,5 @@ class ChatTemplate:
 def _encode_json(request: object) -> bytes:
     try:
         return msgspec.json.encode(request)
-    except UnicodeEncodeError:  # a lone surrogate; name the field as tokenize does
-        encode_text(str(request), "messages")
-        raise
+    except UnicodeEncodeError as error:  # a lone surrogate
+        raise InvalidRequest(f"messages is not valid Unicode: {error.reason}", param="messages") from error

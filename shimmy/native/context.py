@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from shimmy.native.ffi import check, ffi, library, take_string
+from shimmy.native.ffi import assign_fields, check, ffi, library, take_string
 from shimmy.native.model import Model
 from shimmy.native.sampler import Sampler
 from shimmy.types import ContextFacts, ContextParams
@@ -41,13 +41,11 @@ class Drawn(NamedTuple):
 
 @dataclass
 class StepClock:
-    """Sums over all steps, in nanoseconds; cpu counts the calling thread only."""
+    """Sums over all steps; wall time in nanoseconds."""
 
     steps: int = 0
     decode_ns: int = 0
     sample_ns: int = 0
-    decode_cpu_ns: int = 0
-    sample_cpu_ns: int = 0
 
 
 def available_cores() -> int:
@@ -65,31 +63,34 @@ class Context:
         raw = ffi.new("shimmy_context_params *")
         library().shimmy_context_default_params(raw)
         threads = params.n_threads or available_cores()
-        raw.n_ctx = n_ctx
-        raw.n_batch = params.n_batch
-        raw.n_ubatch = min(params.n_ubatch, params.n_batch)
-        raw.n_seq_max = n_seq_max
-        raw.n_outputs_max = n_seq_max
-        raw.n_threads = threads
-        raw.n_threads_batch = params.n_threads_batch or threads
-        raw.spin = params.spin
-        raw.flash_attn = _FLASH_ATTN[params.flash_attn]
         type_k = ffi.new("char[]", params.type_k.encode())
         type_v = ffi.new("char[]", params.type_v.encode())
-        raw.type_k = type_k
-        raw.type_v = type_v
-        raw.rope_scaling_type = _ROPE_SCALING[params.rope_scaling]
-        raw.rope_freq_base = params.rope_freq_base
-        raw.rope_freq_scale = params.rope_freq_scale
-        raw.yarn_ext_factor = params.yarn_ext_factor
-        raw.yarn_attn_factor = params.yarn_attn_factor
-        raw.yarn_beta_fast = params.yarn_beta_fast
-        raw.yarn_beta_slow = params.yarn_beta_slow
-        raw.yarn_orig_ctx = params.yarn_orig_ctx
-        raw.offload_kqv = params.offload_kqv
-        raw.op_offload = params.op_offload
-        raw.swa_full = params.swa_full
-        raw.kv_unified = params.kv_unified
+        assign_fields(
+            raw,
+            n_ctx=n_ctx,
+            n_batch=params.n_batch,
+            n_ubatch=min(params.n_ubatch, params.n_batch),
+            n_seq_max=n_seq_max,
+            n_outputs_max=n_seq_max,
+            n_threads=threads,
+            n_threads_batch=params.n_threads_batch or threads,
+            spin=params.spin,
+            flash_attn=_FLASH_ATTN[params.flash_attn],
+            type_k=type_k,
+            type_v=type_v,
+            rope_scaling_type=_ROPE_SCALING[params.rope_scaling],
+            rope_freq_base=params.rope_freq_base,
+            rope_freq_scale=params.rope_freq_scale,
+            yarn_ext_factor=params.yarn_ext_factor,
+            yarn_attn_factor=params.yarn_attn_factor,
+            yarn_beta_fast=params.yarn_beta_fast,
+            yarn_beta_slow=params.yarn_beta_slow,
+            yarn_orig_ctx=params.yarn_orig_ctx,
+            offload_kqv=params.offload_kqv,
+            op_offload=params.op_offload,
+            swa_full=params.swa_full,
+            kv_unified=params.kv_unified,
+        )
         out = ffi.new("shimmy_context **")
         check(library().shimmy_context_new(model.handle, raw, out))
         self._handle: Any = out[0]
@@ -131,8 +132,6 @@ class Context:
         clock.steps += 1
         clock.decode_ns += result.decode_ns
         clock.sample_ns += result.sample_ns
-        clock.decode_cpu_ns += result.decode_cpu_ns
-        clock.sample_cpu_ns += result.sample_cpu_ns
         ends = ffi.unpack(result.piece_ends, n)
         pieces = bytes(ffi.buffer(result.pieces, ends[-1])) if ends[-1] else b""
         starts = [0, *ends]

@@ -87,7 +87,19 @@ def check(status: int) -> None:
 def _raise_unless_ok(lib: Any, status: int) -> None:
     if status:
         message = ffi.string(lib.shimmy_last_error()).decode("utf-8", "replace")
-        raise _ERRORS.get(status, ShimmyError)(message)
+        error = _ERRORS.get(status, ShimmyError)
+        if issubclass(error, InvalidRequest):
+            raise error(message, param=ffi.string(lib.shimmy_last_error_param()).decode() or None)
+        raise error(message)
+
+
+def assign_fields(struct: Any, **values: Any) -> None:
+    """Set fields of a C struct; raises InvalidRequest naming the field whose value does not fit its C type."""
+    for name, value in values.items():
+        try:
+            setattr(struct, name, value)
+        except OverflowError as error:
+            raise InvalidRequest(f"{name} is out of range", param=name) from error
 
 
 def take_string(out: Any) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from array import array
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import msgspec
 
 from shimmy.errors import InvalidRequest
-from shimmy.native.ffi import check, ffi, library, take_string
+from shimmy.native.ffi import assign_fields, check, ffi, library, take_string
 from shimmy.types import ModelFacts, ModelParams
 
 Progress = Callable[[float], bool]
@@ -37,21 +38,24 @@ class Model:
         """
         raw = ffi.new("shimmy_model_params *")
         library().shimmy_model_default_params(raw)
-        raw.n_gpu_layers = params.n_gpu_layers
-        raw.split_mode = _SPLIT_MODES[params.split_mode]
-        raw.main_gpu = params.main_gpu
-        raw.load_mode = _LOAD_MODES[params.load_mode]
         split = ffi.new("float[]", list(params.tensor_split) or [0.0])
-        raw.tensor_split = split
-        raw.n_tensor_split = len(params.tensor_split)
-        raw.use_extra_bufts = params.use_extra_bufts
-        raw.no_host = params.no_host
-        raw.check_tensors = params.check_tensors
+        assign_fields(
+            raw,
+            n_gpu_layers=params.n_gpu_layers,
+            split_mode=_SPLIT_MODES[params.split_mode],
+            main_gpu=params.main_gpu,
+            load_mode=_LOAD_MODES[params.load_mode],
+            tensor_split=split,
+            n_tensor_split=len(params.tensor_split),
+            use_extra_bufts=params.use_extra_bufts,
+            no_host=params.no_host,
+            check_tensors=params.check_tensors,
+        )
         callback = ffi.NULL
         if progress is not None:
             callback = ffi.callback("bool(float, void *)", lambda fraction, _: progress(fraction), error=False)
         out = ffi.new("shimmy_model **")
-        check(library().shimmy_model_load(str(path).encode(), raw, callback, ffi.NULL, out))
+        check(library().shimmy_model_load(os.fsencode(path), raw, callback, ffi.NULL, out))
         self._handle: Any = out[0]
         facts = ffi.new("char **")
         check(library().shimmy_model_facts(self._handle, facts))
@@ -88,11 +92,24 @@ class Model:
             ids = ffi.from_buffer("int32_t[]", array("i", tokens))
         except OverflowError as error:
             raise InvalidRequest("a token id is outside the vocabulary", param="tokens") from error
-        capacity = 8 * len(tokens) + 16
+        capacity = 8 * len(tokens) + 16  # bytes
         count = ffi.new("int32_t *")
         while True:
             text = ffi.new("char[]", capacity)
             check(library().shimmy_model_detokenize(self._handle, ids, len(tokens), special, text, capacity, count))
+            if count[0] <= capacity:
+                return bytes(ffi.buffer(text, count[0]))
+            capacity = count[0]
+
+    def piece(self, token: int) -> bytes:
+        """The bytes of one token as it stands inside a text; b"" for a special token. Raises InvalidRequest out of range."""
+        if not 0 <= token < self.facts.n_vocab:
+            raise InvalidRequest("a token id is outside the vocabulary", param="tokens")
+        capacity = 64
+        count = ffi.new("int32_t *")
+        while True:
+            text = ffi.new("char[]", capacity)
+            check(library().shimmy_model_piece(self._handle, token, text, capacity, count))
             if count[0] <= capacity:
                 return bytes(ffi.buffer(text, count[0]))
             capacity = count[0]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 from array import array
 from collections.abc import Sequence
 from typing import Any
 
 from shimmy.errors import InvalidRequest
-from shimmy.native.ffi import check, ffi, library
+from shimmy.native.ffi import assign_fields, check, ffi, library
 from shimmy.native.model import Model
 from shimmy.types import SamplingParams, TokenLogprob
 
@@ -26,22 +27,26 @@ class Sampler:
         self.n_logprobs = params.n_logprobs
         last_n = n_ctx if params.repeat_last_n < 0 else params.repeat_last_n
         raw = ffi.new("shimmy_sampler_params *")
-        raw.temperature = params.temperature
-        raw.top_k = min(params.top_k, model.facts.n_vocab)
-        raw.top_p = params.top_p
-        raw.min_p = params.min_p
-        raw.repeat_penalty = params.repeat_penalty
-        raw.presence_penalty = params.presence_penalty
-        raw.frequency_penalty = params.frequency_penalty
-        raw.repeat_last_n = last_n
-        raw.seed = secrets.randbits(32) if params.seed is None else params.seed & 0xFFFFFFFF
-        raw.n_logprobs = -1 if params.n_logprobs is None else params.n_logprobs
-        raw.ignore_eos = params.ignore_eos
+        _check_bias(params.logit_bias, model.facts.n_vocab)
         bias_tokens = ffi.new("int32_t[]", list(params.logit_bias) or [0])
         bias_values = ffi.new("float[]", list(params.logit_bias.values()) or [0.0])
-        raw.bias_tokens = bias_tokens
-        raw.bias_values = bias_values
-        raw.n_bias = len(params.logit_bias)
+        assign_fields(
+            raw,
+            temperature=params.temperature,
+            top_k=min(params.top_k, model.facts.n_vocab),
+            top_p=params.top_p,
+            min_p=params.min_p,
+            repeat_penalty=params.repeat_penalty,
+            presence_penalty=params.presence_penalty,
+            frequency_penalty=params.frequency_penalty,
+            repeat_last_n=last_n,
+            seed=secrets.randbits(32) if params.seed is None else params.seed & 0xFFFFFFFF,
+            n_logprobs=-1 if params.n_logprobs is None else params.n_logprobs,
+            ignore_eos=params.ignore_eos,
+            bias_tokens=bias_tokens,
+            bias_values=bias_values,
+            n_bias=len(params.logit_bias),
+        )
         tail = array("i", history[-last_n:] if last_n else [])
         out = ffi.new("shimmy_sampler **")
         check(
@@ -69,10 +74,17 @@ class Sampler:
         return sample.token, sample
 
 
+def _check_bias(logit_bias: dict[int, float], n_vocab: int) -> None:
+    for token, value in logit_bias.items():
+        if not 0 <= token < n_vocab:
+            raise InvalidRequest(f"logit_bias names token {token}; the vocabulary has {n_vocab}", param="logit_bias")
+        if math.isnan(value) or value == math.inf:
+            raise InvalidRequest(f"logit_bias of token {token} is no number", param="logit_bias")
+
+
 def read_logprobs(model: Model, sample: Any) -> TokenLogprob:
     """The logprobs of a ``shimmy_sample`` with the bytes of each token."""
     top = [
-        (sample.top_tokens[i], sample.top_logprobs[i], model.detokenize([sample.top_tokens[i]]))
-        for i in range(sample.n_top)
+        (sample.top_tokens[i], sample.top_logprobs[i], model.piece(sample.top_tokens[i])) for i in range(sample.n_top)
     ]
-    return TokenLogprob(sample.token, sample.logprob, model.detokenize([sample.token]), top)
+    return TokenLogprob(sample.token, sample.logprob, model.piece(sample.token), top)

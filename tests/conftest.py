@@ -1,0 +1,109 @@
+"""Fixtures for all tests: the tiny models, loaded once, and a guard against processes that outlive their test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+import psutil
+import pytest
+
+from shimmy.errors import ShimmyError
+from shimmy.models.progress import Silent
+from shimmy.models.sources import parse_source
+from shimmy.models.store import Store
+from shimmy.native.context import Context
+from shimmy.native.model import Model
+from shimmy.types import ContextParams, ModelParams
+from tests.wide import write_wide
+
+pytest_plugins = ["tests.tiny.fixtures"]
+
+DECODERS = ["llama", "swa", "moe", "recurrent", "hybrid"]
+
+MakeContext = Callable[..., Context]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _no_stray_children() -> Iterator[None]:
+    """A file of tests must end the processes that it started."""
+    before = {child.pid for child in psutil.Process().children(recursive=True)}
+    yield
+    stray = [child for child in psutil.Process().children(recursive=True) if child.pid not in before]
+    assert not stray
+
+
+def _load(path: Path) -> Iterator[Model]:
+    with closing(Model(path, ModelParams())) as model:
+        yield model
+
+
+@pytest.fixture(scope="session")
+def llama(tiny_llama: Path) -> Iterator[Model]:
+    yield from _load(tiny_llama)
+
+
+@pytest.fixture(scope="session")
+def swa(tiny_swa: Path) -> Iterator[Model]:
+    yield from _load(tiny_swa)
+
+
+@pytest.fixture(scope="session")
+def moe(tiny_moe: Path) -> Iterator[Model]:
+    yield from _load(tiny_moe)
+
+
+@pytest.fixture(scope="session")
+def recurrent(tiny_recurrent: Path) -> Iterator[Model]:
+    yield from _load(tiny_recurrent)
+
+
+@pytest.fixture(scope="session")
+def hybrid(tiny_hybrid: Path) -> Iterator[Model]:
+    yield from _load(tiny_hybrid)
+
+
+@pytest.fixture(params=DECODERS)
+def decoder(request: pytest.FixtureRequest) -> Model:
+    """Each kind of model that generates text, in turn."""
+    model: Model = request.getfixturevalue(request.param)
+    return model
+
+
+@pytest.fixture(scope="session")
+def wide_llama(tiny_llama: Path, tiny_folder: Path) -> Iterator[Model]:
+    """The llama with weights of 32 bits (tests/wide.py says why); make its context with WIDE."""
+    yield from _load(write_wide(tiny_llama, tiny_folder / "wide.gguf"))
+
+
+@pytest.fixture(scope="session", params=DECODERS)
+def wide_decoder(request: pytest.FixtureRequest, tiny_folder: Path) -> Iterator[Model]:
+    """Each kind of model that generates text, with weights of 32 bits."""
+    source: Path = request.getfixturevalue(f"tiny_{request.param}")
+    yield from _load(write_wide(source, tiny_folder / f"wide-{source.name}"))
+
+
+@pytest.fixture(scope="session")
+def default_model() -> Path:
+    """The default model, pulled once for all runs of the tests."""
+    store = Store(platformdirs.user_cache_path("shimmy-tests", appauthor=False) / "models")
+    try:
+        return store.pull(parse_source(None), Silent()).path
+    except ShimmyError as error:
+        pytest.fail(f"these tests need the default model: {error.message}")
+
+
+@pytest.fixture
+def make_context() -> Iterator[MakeContext]:
+    """Contexts with small sizes, closed after the test: ``make_context(model, n_ctx=..., any field of ContextParams)``."""
+    with ExitStack() as stack:
+
+        def make(model: Model, *, n_ctx: int = 512, n_seq_max: int = 4, **params: Any) -> Context:
+            settings: dict[str, Any] = {"n_batch": 512, "n_ubatch": 512, "n_threads": 1, **params}
+            context = Context(model, ContextParams(**settings), n_ctx=n_ctx, n_seq_max=n_seq_max)
+            return stack.enter_context(closing(context))
+
+        yield make

@@ -1,0 +1,152 @@
+"""Chat templates: messages in, prompt and stop strings out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shimmy.errors import InvalidRequest, TemplateFailed
+from shimmy.native.chat import ChatTemplate
+from shimmy.native.ffi import check, ffi, library
+from shimmy.native.model import Model
+from shimmy.types import Message, ModelParams
+from tests.tiny.models import write_llama
+
+LOOP = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+RAISES_WITHOUT_USER = (
+    "{% if messages[0].role != 'user' %}{{ raise_exception('the first message must be of the user') }}{% endif %}"
+    + LOOP
+)
+
+
+@pytest.fixture(scope="module")
+def chatml(llama: Model) -> Iterator[ChatTemplate]:
+    with closing(ChatTemplate(llama)) as template:
+        yield template
+
+
+def test_a_conversation_is_rendered_by_the_model_s_template(chatml: ChatTemplate) -> None:
+    messages = [
+        Message("system", "Be kind."),
+        Message("user", "Hello"),
+        Message("assistant", "Hi"),
+        Message("user", "Bye"),
+    ]
+    rendered = chatml.render(messages)
+    assert rendered.prompt == (
+        "<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nHello<|im_end|>\n"
+        "<|im_start|>assistant\nHi<|im_end|>\n<|im_start|>user\nBye<|im_end|>\n<|im_start|>assistant\n"
+    )
+
+
+def test_the_answer_is_opened_only_when_asked(chatml: ChatTemplate) -> None:
+    rendered = chatml.render([Message("user", "Hello")], add_generation_prompt=False)
+    assert rendered.prompt == "<|im_start|>user\nHello<|im_end|>\n"
+
+
+@settings(max_examples=100, deadline=None)
+@given(content=st.text(max_size=60))
+def test_any_content_is_rendered_as_it_is(chatml: ChatTemplate, content: str) -> None:
+    assert chatml.render([Message("user", content)]).prompt == (
+        f"<|im_start|>user\n{content}<|im_end|>\n<|im_start|>assistant\n"
+    )
+
+
+@pytest.mark.parametrize("messages", [[Message("user", "\ud800")], [Message("\udfff", "a")]])
+def test_a_lone_surrogate_in_a_message_is_refused(chatml: ChatTemplate, messages: list[Message]) -> None:
+    with pytest.raises(InvalidRequest, match="Unicode") as raised:
+        chatml.render(messages)
+    assert raised.value.facts["param"] == "messages"
+
+
+def test_an_empty_conversation_is_refused(chatml: ChatTemplate) -> None:
+    with pytest.raises(InvalidRequest, match="messages"):
+        chatml.render([])
+
+
+def test_another_template_takes_the_model_s_place(llama: Model) -> None:
+    with closing(ChatTemplate(llama, LOOP)) as template:
+        assert template.render([Message("user", "Hello")]).prompt == "user: Hello\n"
+
+
+def test_a_template_that_refuses_the_messages_fails_with_its_own_words(llama: Model) -> None:
+    with closing(ChatTemplate(llama, RAISES_WITHOUT_USER)) as template:
+        assert template.render([Message("user", "a")]).prompt == "user: a\n"
+        with pytest.raises(TemplateFailed, match="must be of the user"):
+            template.render([Message("assistant", "a")])
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{% for m in messages %}",
+        "{{ raise_exception('never') }}",
+        "{{ undefined_function() }}",
+        "{% endif %}",
+        "{{ 1 / 0 }}{{ messages | absent_filter }}",
+    ],
+)
+def test_a_template_that_cannot_render_a_conversation_is_refused_at_once(llama: Model, source: str) -> None:
+    with pytest.raises(TemplateFailed) as raised:
+        ChatTemplate(llama, source)
+    assert raised.value.message
+
+
+def test_a_template_that_is_no_unicode_is_refused(llama: Model) -> None:
+    with pytest.raises(InvalidRequest, match="Unicode"):
+        ChatTemplate(llama, "\ud800")
+
+
+def test_a_model_without_a_template_has_no_chat(tmp_path: Path) -> None:
+    with closing(Model(write_llama(tmp_path / "base.gguf", chat_template=None), ModelParams())) as model:
+        assert not model.facts.has_chat_template
+        with pytest.raises(InvalidRequest, match="no chat template"):
+            ChatTemplate(model)
+
+
+@pytest.mark.parametrize(
+    "request_body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"{}",
+        b'{"messages": null}',
+        b'{"messages": []}',
+        b'{"messages": {"role": "user"}}',
+        b'{"messages": ["hello"]}',
+        b'{"messages": [{"content": "no role"}]}',
+        b'{"messages": [{"role": 5, "content": "a"}]}',
+        b'{"messages": [{"role": "user", "content": 5}]}',
+        b'{"messages": [{"role": "user", "content": "a"}], "add_generation_prompt": "maybe"}',
+        b'{"messages": [{"role": "user", "content": "\xff\xfe"}]}',
+        b"[" * 5000,
+    ],
+)
+def test_a_body_of_another_shape_is_refused(chatml: ChatTemplate, request_body: bytes) -> None:
+    out = ffi.new("char **")
+    with pytest.raises(InvalidRequest):  # TemplateFailed is one
+        check(library().shimmy_chat_apply(chatml._handle, request_body, out))
+    assert out[0] == ffi.NULL
+
+
+def test_a_closed_template_refuses_and_can_be_closed_again(llama: Model) -> None:
+    template = ChatTemplate(llama)
+    template.close()
+    template.close()
+    with pytest.raises(InvalidRequest):
+        template.render([Message("user", "a")])
+
+
+def test_a_template_is_used_by_threads_at_once(
+    chatml: ChatTemplate, run_in_threads: Callable[[Callable[[], object]], list[object]]
+) -> None:
+    messages = [Message("user", "Hello")]
+    prompt = chatml.render(messages).prompt
+    assert run_in_threads(lambda: {chatml.render(messages).prompt for _ in range(50)}) == [{prompt}] * 4
