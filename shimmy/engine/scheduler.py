@@ -26,8 +26,9 @@ class Scheduler:
         self.pacer = pacer
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
-        self._parallel = parallel
+        self._parallel = min(parallel, n_batch)  # all of them decode in one step
         self._n_batch = n_batch
+        self._full = False  # a sequence was paused for lack of cells, and nobody has finished since
 
     def add(self, sequence: Sequence) -> None:
         """Queue a sequence behind the others."""
@@ -49,15 +50,20 @@ class Scheduler:
         """A running sequence is done; what it computed stays cached."""
         self.running.remove(sequence)
         self.cache.release(sequence)
+        self._full = False
 
     def drop(self, sequence: Sequence) -> None:
         """A running sequence is done and its cells cannot be trusted."""
         self.running.remove(sequence)
         self.cache.drop(sequence)
+        self._full = False
 
     def admit(self, now: float) -> None:
-        """Move waiting sequences to running while there is room for them."""
-        while self.waiting and len(self.running) < self._parallel:
+        """Move waiting sequences to running while there is room for them.
+
+        After a pause nobody enters before somebody has finished: the paused sequence would take the cells that it gave.
+        """
+        while self.waiting and not self._full and len(self.running) < self._parallel:
             sequence = self.waiting[0]
             lease = self.cache.lease(sequence, self.running)
             if lease is None:
@@ -97,6 +103,7 @@ class Scheduler:
         self.cache.drop(youngest)
         youngest.n_past = 0
         self.waiting.appendleft(youngest)
+        self._full = True
         return None
 
     def everyone(self) -> Iterable[Sequence]:

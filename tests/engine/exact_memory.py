@@ -1,0 +1,48 @@
+"""A KV cache that holds tokens in place of keys and values, so that what a sequence id holds can be read."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from shimmy.engine.sequence import Sequence
+
+
+class ExactMemory:
+    """Sequence id -> the tokens in its cells. Refuses what the real memory refuses, or would silently get wrong."""
+
+    def __init__(self, n_seq_max: int, *, fork: bool = True) -> None:
+        self.cells: dict[int, list[int]] = {seq_id: [] for seq_id in range(n_seq_max)}
+        self._fork = fork
+
+    def seq_remove(self, seq_id: int, first: int = 0, end: int = -1) -> None:
+        assert end == -1
+        assert self._fork or first == 0, "this memory cannot drop a part of a sequence"
+        del self.cells[seq_id][first:]
+
+    def seq_copy(self, source: int, target: int, end: int = -1) -> None:
+        assert self._fork, "forking this memory gives wrong logits"
+        assert source != target
+        assert not self.cells[target]
+        assert 0 < end <= len(self.cells[source])
+        self.cells[target] = self.cells[source][:end]
+
+    def compute(self, sequence: Sequence, n: int) -> None:
+        """What a step does: the next ``n`` pending tokens of a leased sequence enter the cache."""
+        assert n <= sequence.n_pending
+        assert len(self.cells[sequence.seq_id]) == sequence.n_past
+        self.cells[sequence.seq_id] += sequence.tokens[sequence.n_past : sequence.n_past + n]
+        sequence.n_past += n
+
+
+def make_sequence(
+    request_id: int, tokens: list[int], *, cache_prompt: bool = True, submitted_at: float | None = None
+) -> Sequence:
+    """A sequence that is never sampled; requests are submitted in the order of their ids."""
+    return Sequence(
+        request_id,
+        tokens,
+        cast(Any, None),
+        max_tokens=None,
+        cache_prompt=cache_prompt,
+        submitted_at=float(request_id) if submitted_at is None else submitted_at,
+    )

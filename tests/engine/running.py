@@ -1,0 +1,227 @@
+"""An engine in a thread of its own, with a queue for its events; and the same text made the plain way."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from collections.abc import Sequence as Items
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from typing import NamedTuple
+
+import numpy as np
+
+from shimmy.engine.engine import Engine
+from shimmy.engine.pacer import Pacer
+from shimmy.engine.sequence import Sequence
+from shimmy.native.context import Context, Run
+from shimmy.native.model import Model
+from shimmy.native.sampler import Sampler
+from shimmy.types import Delta, Event, Failed, Finished, SamplingParams, TokenLogprob
+
+GREEDY = SamplingParams(temperature=0)
+PATIENCE_S = 60.0  # for an event; a test that runs into it has found a hang
+CLOSE_LOGITS = 5e-3  # two logits nearer than this may change places with the order of float additions
+
+
+@dataclass
+class Answer:
+    """All that was said about one request."""
+
+    sequence: Sequence
+    events: list[Event] = field(default_factory=list)
+
+    @property
+    def ended(self) -> bool:
+        return bool(self.events) and not isinstance(self.events[-1], Delta)
+
+    @property
+    def finished(self) -> Finished:
+        last = self.events[-1]
+        assert isinstance(last, Finished), last
+        return last
+
+    @property
+    def error(self) -> dict[str, object]:
+        last = self.events[-1]
+        assert isinstance(last, Failed), last
+        return last.error
+
+    @property
+    def text(self) -> str:
+        return "".join(event.text for event in self.events if not isinstance(event, Failed))
+
+    @property
+    def tokens(self) -> list[int]:
+        return self.sequence.tokens[self.sequence.n_prompt :]
+
+    @property
+    def logprobs(self) -> list[TokenLogprob]:
+        return [entry for event in self.events if not isinstance(event, Failed) for entry in event.logprobs or []]
+
+
+class RunningEngine:
+    """``submit``, then ``wait``. ``at_events[n]`` runs in the engine's thread when it gives out its n-th batch of events.
+
+    Set ``at_events`` before the first submit; afterwards only one thread at a time may submit.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        context: Context,
+        *,
+        parallel: int = 4,
+        small_slices: bool = False,
+        n_ctx: int | None = None,
+    ) -> None:
+        self.model = model
+        self.context = context
+        self.n_ctx = n_ctx or context.facts.n_ctx_seq
+        self.answers: dict[int, Answer] = {}
+        self.at_events: dict[int, Callable[[], object]] = {}
+        self._n_emitted = 0
+        self._events: SimpleQueue[list[Event] | BaseException] = SimpleQueue()
+        self.engine = Engine(model, context, self._emit, parallel=parallel, max_step_s=0.1, n_ctx=self.n_ctx)
+        if small_slices:
+            pacer = Pacer(1e-9, 1e-9)
+            pacer.observe(64, 0, 1.0)
+            self.engine._scheduler.pacer = pacer
+        self._thread = threading.Thread(target=self._run, name="engine")
+
+    def _run(self) -> None:
+        try:
+            self.engine.run()
+        except BaseException as error:  # noqa: BLE001 - given to the test
+            self._events.put(error)
+
+    def _emit(self, events: list[Event]) -> None:
+        self._n_emitted += 1
+        self._events.put(events)
+        if (action := self.at_events.pop(self._n_emitted, None)) is not None:
+            action()
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread, and check that ids, cells and counts fit together."""
+        self.engine.stop()
+        self._thread.join(PATIENCE_S)
+        assert not self._thread.is_alive()
+        self.context.interrupt(on=False)
+        self.check()
+        for answer in self.answers.values():
+            answer.sequence.sampler.close()
+
+    def check(self) -> None:
+        scheduler = self.engine._scheduler
+        cache = scheduler.cache
+        cache.check(self.context.facts.n_seq_max)
+        for seq_id in cache._free:
+            assert self.context.seq_range(seq_id) == (-1, -1)
+        for seq_id, tokens in cache._leaves.items():
+            assert self.context.seq_range(seq_id)[1] == len(tokens) - 1
+        assert cache._leased == {sequence.seq_id for sequence in scheduler.running}
+
+    def submit(
+        self,
+        prompt: Items[int],
+        sampling: SamplingParams = GREEDY,
+        *,
+        max_tokens: int | None = 16,
+        stops: Items[str] = (),
+        cache_prompt: bool = True,
+    ) -> Answer:
+        request_id = len(self.answers) + 1
+        sampler = Sampler(self.model, sampling, prompt, n_ctx=self.n_ctx)
+        sequence = Sequence(
+            request_id,
+            prompt,
+            sampler,
+            max_tokens=max_tokens,
+            stops=stops,
+            cache_prompt=cache_prompt,
+            submitted_at=float(request_id),
+        )
+        self.answers[request_id] = answer = Answer(sequence)
+        self.engine.submit(sequence)
+        return answer
+
+    def abort(self, answer: Answer) -> None:
+        self.engine.abort(answer.sequence.id)
+
+    def wait(self, *answers: Answer) -> None:
+        """Until these have ended; nothing may be said about an answer after its end."""
+        while not all(answer.ended for answer in answers):
+            events = self._events.get(timeout=PATIENCE_S)
+            if isinstance(events, BaseException):
+                raise events
+            for event in events:
+                assert not self.answers[event.id].ended
+                self.answers[event.id].events.append(event)
+
+    def ask(self, prompt: Items[int], sampling: SamplingParams = GREEDY, **options: object) -> Answer:
+        """Submit and wait."""
+        answer = self.submit(prompt, sampling, **options)  # type: ignore[arg-type]
+        self.wait(answer)
+        return answer
+
+
+@contextmanager
+def running(engine: RunningEngine) -> Iterator[RunningEngine]:
+    """The engine runs inside the block and is stopped, joined and checked at its end."""
+    engine.start()
+    try:
+        yield engine
+    finally:
+        engine.stop()
+
+
+class Plain(NamedTuple):
+    """Greedy tokens, and for each how far the likeliest token was above the second."""
+
+    tokens: list[int]
+    gaps: list[float]
+
+
+def generate_plainly(model: Model, context: Context, prompt: Items[int], n: int) -> Plain:
+    """``n`` greedy tokens of one sequence alone: the whole prompt in one step, then token by token, from an empty cache."""
+    context.clear()
+    tokens: list[int] = []
+    gaps: list[float] = []
+    sampler = Sampler(model, GREEDY, [], n_ctx=context.facts.n_ctx)
+    pending, position = list(prompt), 0
+    while len(tokens) < n:
+        drawn = context.step([Run(0, position, pending, sampler)])[0]
+        second, first = np.sort(np.array(context.logits_of(0)))[-2:]
+        tokens.append(drawn.token)
+        gaps.append(float(first - second))
+        position += len(pending)
+        pending = [drawn.token]
+    sampler.close()
+    context.clear()
+    return Plain(tokens, gaps)
+
+
+def assert_same_greedy(tokens: Items[int], reference: Plain, *, close: float = CLOSE_LOGITS) -> None:
+    """Equal, or different first at a token where the model itself was undecided.
+
+    The shape of a batch changes the order of float additions, and with it the last bits of a logit (tests.wide.py has
+    numbers). That may change which of two almost equally likely tokens is drawn; from there on the texts have nothing to do
+    with each other.
+    """
+    for at, (found, wanted) in enumerate(zip(tokens, reference.tokens, strict=False)):
+        if found != wanted:
+            assert reference.gaps[at] < close, f"token {at} differs where the likeliest is {reference.gaps[at]} ahead"
+            return
+
+
+def random_prompt(model: Model, length: int, seed: int) -> list[int]:
+    """Tokens of printable text."""
+    random = np.random.default_rng(seed)
+    printable = [
+        token for token in range(model.facts.n_vocab) if model.piece(token).decode("ascii", "replace").isprintable()
+    ]
+    return [int(token) for token in random.choice(printable, length)]

@@ -1,0 +1,77 @@
+"""A following turn computes only what is new."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from shimmy.native.context import Context
+from shimmy.native.model import Model
+from tests.engine.running import RunningEngine, assert_same_greedy, generate_plainly, random_prompt, running
+from tests.wide import WIDE
+
+MakeContext = Callable[..., Context]
+N = 12
+
+
+def test_a_following_turn_reuses_all_cells_of_the_turn_before(wide_decoder: Model, make_context: MakeContext) -> None:
+    context = make_context(wide_decoder, n_ctx=1024, **WIDE)
+    prompt = random_prompt(wide_decoder, 60, seed=1)
+    turns = [(prompt, generate_plainly(wide_decoder, context, prompt, N))]
+    with running(RunningEngine(wide_decoder, context)) as engine:
+        first = engine.ask(prompt, max_tokens=N)
+        conversation = prompt + first.tokens
+        n_cells = len(conversation) - 1  # the last token was drawn and never computed
+        for turn in range(3):
+            conversation += random_prompt(wide_decoder, 20, seed=10 + turn)
+            answer = engine.ask(conversation, max_tokens=N)
+            assert answer.finished.usage.cached_tokens == n_cells
+            assert answer.finished.timings.prompt_n == len(conversation) - n_cells
+            turns.append((conversation, answer.tokens))  # type: ignore[arg-type]
+            conversation = conversation + answer.tokens
+            n_cells = len(conversation) - 1
+    for said, tokens in turns[1:]:
+        assert_same_greedy(tokens, generate_plainly(wide_decoder, context, said, N))  # type: ignore[arg-type]
+
+
+def test_a_prompt_that_only_shares_a_beginning_forks_where_that_is_safe(
+    wide_decoder: Model, make_context: MakeContext
+) -> None:
+    context = make_context(wide_decoder, n_ctx=1024, **WIDE)
+    shared = random_prompt(wide_decoder, 100, seed=1)
+    branches = [shared + random_prompt(wide_decoder, 9, seed=seed) for seed in (2, 3, 4)]
+    references = [generate_plainly(wide_decoder, context, branch, N) for branch in branches]
+    forks = context.facts.memory_kind == "attention"
+    with running(RunningEngine(wide_decoder, context)) as engine:
+        first = engine.ask(branches[0], max_tokens=N)
+        later = [engine.submit(branch, max_tokens=N) for branch in branches[1:]]
+        engine.wait(*later)
+    for answer, reference in zip([first, *later], references, strict=True):
+        assert_same_greedy(answer.tokens, reference)
+    for answer in later:
+        assert answer.finished.usage.cached_tokens == (100 if forks else 0)
+
+
+def test_the_same_prompt_again_is_answered_the_same(wide_decoder: Model, make_context: MakeContext) -> None:
+    context = make_context(wide_decoder, n_ctx=1024, **WIDE)
+    prompt = random_prompt(wide_decoder, 70, seed=5)
+    reference = generate_plainly(wide_decoder, context, prompt, N)
+    with running(RunningEngine(wide_decoder, context)) as engine:
+        for _ in range(4):
+            assert_same_greedy(engine.ask(prompt, max_tokens=N).tokens, reference)
+
+
+def test_an_aborted_prefill_is_continued_by_the_same_prompt(wide_decoder: Model, make_context: MakeContext) -> None:
+    context = make_context(wide_decoder, n_ctx=2048, **WIDE)
+    prompt = random_prompt(wide_decoder, 300, seed=6)
+    reference = generate_plainly(wide_decoder, context, prompt, N)
+    with running(RunningEngine(wide_decoder, context, small_slices=True)) as engine:
+        engine.at_events[2] = lambda: engine.submit(prompt)
+        engine.at_events[6] = lambda: engine.abort(engine.answers[2])
+        engine.ask(random_prompt(wide_decoder, 5, seed=7), max_tokens=40)
+        aborted = engine.answers[2]
+        engine.wait(aborted)
+        assert (aborted.finished.reason, aborted.text) == ("cancelled", "")
+        assert aborted.finished.usage.completion_tokens == 0
+        again = engine.ask(prompt, max_tokens=N)
+    assert 0 < again.finished.usage.cached_tokens < 300
+    assert_same_greedy(again.tokens, reference)

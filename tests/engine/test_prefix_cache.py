@@ -1,0 +1,204 @@
+"""The prefix cache over a memory that holds tokens: what an id is said to hold is what it holds."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
+
+from shimmy.engine.prefix_cache import MIN_FORK, PrefixCache, common_prefix
+from shimmy.engine.sequence import Sequence
+from tests.engine.exact_memory import ExactMemory, make_sequence
+
+N_SEQ_MAX = 4
+MAX_PARKED = 60
+
+# Prompts are made of few long words, so that they share beginnings of many lengths.
+WORDS = st.lists(st.sampled_from([[1] * 3, [2] * 9, [3] * 20, [4]]), min_size=1, max_size=5)
+PROMPTS = WORDS.map(lambda words: [token for word in words for token in word])
+
+
+class CacheMachine(RuleBasedStateMachine):
+    """Sequences come, compute, draw, and leave in every order."""
+
+    fork = True
+    running = Bundle("running")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.memory = ExactMemory(N_SEQ_MAX, fork=self.fork)
+        self.cache = PrefixCache(self.memory, n_seq_max=N_SEQ_MAX, fork=self.fork, max_parked=MAX_PARKED)
+        self.active: list[Sequence] = []
+        self.n_requests = 0
+
+    @rule(target=running, prompt=PROMPTS, cache_prompt=st.sampled_from([True, True, True, False]))
+    def start(self, prompt: list[int], cache_prompt: bool) -> Sequence | None:
+        self.n_requests += 1
+        sequence = make_sequence(self.n_requests, prompt, cache_prompt=cache_prompt)
+        lease = self.cache.lease(sequence, self.active)
+        if lease is None:
+            assert len(self.active) == N_SEQ_MAX
+            return None
+        assert 0 <= lease.n_cached < len(prompt)
+        assert cache_prompt or lease.n_cached == 0
+        assert self.memory.cells[lease.seq_id] == prompt[: lease.n_cached]
+        sequence.seq_id, sequence.n_past = lease
+        self.active.append(sequence)
+        return sequence
+
+    @rule(sequence=running, n=st.integers(1, 20))
+    def prefill(self, sequence: Sequence | None, n: int) -> None:
+        if sequence in self.active and sequence is not None:
+            self.memory.compute(sequence, min(n, sequence.n_pending))
+
+    @rule(sequence=running, token=st.integers(1, 4))
+    def decode(self, sequence: Sequence | None, token: int) -> None:
+        if sequence in self.active and sequence is not None:
+            self.memory.compute(sequence, sequence.n_pending)
+            sequence.tokens.append(token)
+
+    @rule(sequence=consumes(running))
+    def finish(self, sequence: Sequence | None) -> None:
+        if sequence in self.active and sequence is not None:
+            self.active.remove(sequence)
+            self.cache.release(sequence)
+            assert sequence.seq_id == -1
+
+    @rule(sequence=consumes(running))
+    def drop(self, sequence: Sequence | None) -> None:
+        if sequence in self.active and sequence is not None:
+            self.active.remove(sequence)
+            self.cache.drop(sequence)
+
+    @rule()
+    def evict(self) -> None:
+        had_leaves = bool(self.cache._leaves)
+        assert self.cache.evict() == had_leaves
+
+    @invariant()
+    def no_id_is_lost_or_doubled(self) -> None:
+        self.cache.check(N_SEQ_MAX)
+
+    @invariant()
+    def parked_tokens_stay_within_their_bound(self) -> None:
+        assert self.cache.parked <= MAX_PARKED
+
+    @invariant()
+    def every_id_holds_what_the_cache_believes(self) -> None:
+        leased = {sequence.seq_id: sequence.tokens[: sequence.n_past] for sequence in self.active}
+        for seq_id, cells in self.memory.cells.items():
+            assert cells == leased.get(seq_id, self.cache._leaves.get(seq_id, []))
+
+
+class ExactContinuationMachine(CacheMachine):
+    """The same over a memory that must never be forked or cut."""
+
+    fork = False
+
+
+TestForkingCache = CacheMachine.TestCase
+TestForkingCache.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestExactContinuationCache = ExactContinuationMachine.TestCase
+TestExactContinuationCache.settings = TestForkingCache.settings
+
+
+def filled(memory: ExactMemory, cache: PrefixCache, request_id: int, tokens: list[int]) -> None:
+    """Run one request to its end: its tokens become a leaf."""
+    sequence = make_sequence(request_id, [*tokens, 99])
+    lease = cache.lease(sequence, [])
+    assert lease is not None
+    sequence.seq_id, sequence.n_past = lease
+    memory.compute(sequence, len(tokens) - sequence.n_past)
+    cache.release(sequence)
+
+
+def make_cache(n_seq_max: int = 3, *, fork: bool = True, max_parked: int = 1000) -> tuple[ExactMemory, PrefixCache]:
+    memory = ExactMemory(n_seq_max, fork=fork)
+    return memory, PrefixCache(memory, n_seq_max=n_seq_max, fork=fork, max_parked=max_parked)
+
+
+@pytest.mark.parametrize("fork", [True, False])
+def test_a_prompt_that_continues_a_leaf_takes_it_over_whole(fork: bool) -> None:
+    memory, cache = make_cache(fork=fork)
+    filled(memory, cache, 1, list(range(50)))
+    lease = cache.lease(make_sequence(2, list(range(60))), [])
+    assert lease is not None
+    assert lease.n_cached == 50
+    assert cache.parked == 0
+
+
+def test_a_prompt_that_shares_a_beginning_forks_and_the_leaf_stays() -> None:
+    memory, cache = make_cache()
+    filled(memory, cache, 1, list(range(50)))
+    lease = cache.lease(make_sequence(2, [*range(30), 7, 7, 7]), [])
+    assert lease is not None
+    assert lease.n_cached == 30
+    assert cache.parked == 50
+
+
+def test_a_prompt_that_equals_a_leaf_leaves_one_token_to_compute() -> None:
+    memory, cache = make_cache()
+    filled(memory, cache, 1, list(range(50)))
+    lease = cache.lease(make_sequence(2, list(range(50))), [])
+    assert lease is not None
+    assert lease.n_cached == 49
+
+
+def test_a_short_common_beginning_is_not_worth_a_fork() -> None:
+    memory, cache = make_cache()
+    filled(memory, cache, 1, list(range(50)))
+    lease = cache.lease(make_sequence(2, [*range(MIN_FORK - 1), 99, 99]), [])
+    assert lease is not None
+    assert lease.n_cached == 0
+
+
+def test_a_prompt_forks_from_a_sequence_that_is_still_running() -> None:
+    memory, cache = make_cache()
+    first = make_sequence(1, list(range(50)))
+    lease = cache.lease(first, [])
+    assert lease is not None
+    first.seq_id, first.n_past = lease
+    memory.compute(first, 40)
+    lease = cache.lease(make_sequence(2, list(range(60))), [first])
+    assert lease is not None
+    assert lease.n_cached == 40
+
+
+def test_with_no_id_left_a_leaf_is_cut_to_the_shared_beginning() -> None:
+    memory, cache = make_cache(1)
+    filled(memory, cache, 1, list(range(50)))
+    lease = cache.lease(make_sequence(2, [*range(30), 7]), [])
+    assert lease is not None
+    assert lease.n_cached == 30
+    assert memory.cells[lease.seq_id] == list(range(30))
+
+
+def test_the_least_recently_used_leaf_gives_way_first() -> None:
+    memory, cache = make_cache(8, max_parked=100)
+    filled(memory, cache, 1, [1] * 40)
+    filled(memory, cache, 2, [2] * 40)
+    assert cache.lease(make_sequence(3, [*[1] * 30, 5, 5]), []) is not None  # the first is used again
+    filled(memory, cache, 4, [4] * 40)
+    assert sorted(tokens[0] for tokens in cache._leaves.values()) == [1, 4]
+
+
+def test_a_request_without_caching_leaves_nothing_behind() -> None:
+    memory, cache = make_cache()
+    sequence = make_sequence(1, [1] * 20, cache_prompt=False)
+    lease = cache.lease(sequence, [])
+    assert lease is not None
+    sequence.seq_id, sequence.n_past = lease
+    memory.compute(sequence, 20)
+    cache.release(sequence)
+    assert cache.parked == 0
+    assert not any(memory.cells.values())
+
+
+@given(st.lists(st.integers(0, 1), max_size=600), st.integers(0, 600), st.lists(st.integers(0, 1), max_size=5))
+def test_the_common_beginning_is_found_at_every_length(tokens: list[int], cut: int, tail: list[int]) -> None:
+    other = tokens[:cut] + tail
+    expected = next(
+        (at for at, (a, b) in enumerate(zip(tokens, other, strict=False)) if a != b), min(len(tokens), len(other))
+    )
+    assert common_prefix(tokens, other) == common_prefix(other, tokens) == expected
