@@ -5,10 +5,13 @@ Only what every command needs is imported here, so that ``shimmy --version`` ans
 
 from __future__ import annotations
 
+import difflib
+import errno
+import io
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
@@ -77,19 +80,23 @@ Examples:
 
 COMMANDS = ("generate", "probe", "list", "pull", "diag")
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
+_SHORT = {"-p": "--prompt", "-v": "--verbose", "-h": "--help", "-V": "--version"}
+_REPEATED = {"--stop"}
+_OUTPUT_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     verbose = "--verbose" in arguments or "-v" in arguments
+    _prepare_streams()
     try:
-        return _run(arguments)
+        code = _run(arguments)
+        sys.stdout.flush()  # an output that cannot be written is an error that can be told here, and noise at exit
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output is gone; what is still buffered must not fail again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        _discard_output()  # its reader is gone
         return FAILED
     except ShimmyError as error:
         if verbose:
@@ -99,8 +106,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:  # noqa: BLE001 - a bug, too, is one line unless more is asked for
         if verbose:
             _print_traceback()
-        _say(f"unexpected {type(error).__name__}: {error} (--verbose shows where)")
+        if isinstance(error, OSError) and error.errno in _OUTPUT_FULL and error.filename is None:
+            _discard_output()
+            _say(f"the output cannot be written: {error.strerror}")
+        else:
+            _say(f"unexpected {type(error).__name__}: {error} (--verbose shows where)")
         return FAILED
+    else:
+        return code
+
+
+def _prepare_streams() -> None:
+    """Make the standard streams safe to use, however the process was started."""
+    # A closed descriptor's number would go to the next socket; Python has None for its stream.
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(fd)
+    if sys.stdin is None:
+        sys.stdin = open(0, closefd=False)  # noqa: SIM115 - as long as the process
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 - as long as the process
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115 - as long as the process
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal that is not UTF-8, or a file name that is not: print it escaped instead of failing.
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _discard_output() -> None:
+    """What is still buffered must not fail again at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _run(arguments: list[str]) -> int:
@@ -121,38 +156,92 @@ def _run(arguments: list[str]) -> int:
 
 def parse(arguments: list[str]) -> Mapping[str, Any]:
     """The arguments as docopt has them; None for options that were not given. Raises UsageError in one line."""
+    given, words = _scan(arguments)
+    if not arguments or "--help" in given:
+        return {"--help": True, "--version": False}
+    if "--version" in given:
+        return {"--help": False, "--version": True}
+    _check(given, words)
     from docopt import DocoptExit, docopt
 
-    if arguments in (["--version"], ["-V"]):
-        return {"--help": False, "--version": True}
-    if not arguments or "--help" in arguments or "-h" in arguments:
-        return {"--help": True, "--version": False}
     try:
         args: Mapping[str, Any] = docopt(USAGE, argv=arguments, default_help=False)
     except DocoptExit:
-        raise UsageError(_complaint(arguments)) from None
+        raise UsageError(f"these arguments do not fit; usage: {_usage_of(words[0])}") from None
     return args
 
 
-def _complaint(arguments: list[str]) -> str:
-    """One line on what is wrong with the arguments; docopt itself answers with the whole usage."""
-    command = arguments[0]
-    if command not in COMMANDS:
-        what = "option" if command.startswith("-") else "command"
-        return f"there is no {what} {command!r}: choose {', '.join(COMMANDS)} (shimmy --help)"
-    usage = _usage_of(command)
-    known = set(re.findall(r"--[a-z][a-z0-9-]*", usage)) | {"-p", "-v"}
-    for argument in arguments[1:]:
-        flag = argument.split("=", 1)[0]
-        if flag.startswith("-") and flag not in known | {"-", "--"}:
-            return f"{command} has no option {flag}: {usage}"
-    return f"these arguments do not fit; usage: {usage}"
+def _scan(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """The long names of the options that were given, and the other words.
+
+    docopt answers a mistake with the whole usage, and takes any beginning of an option for it: a script that relies on one
+    breaks with the next option. So the mistakes are found here, each with a line of its own.
+    """
+    takes_value = {flag: bool(value) for flag, value in re.findall(r"(--[a-z][a-z0-9-]*)( [A-Z]+)?", _usages())}
+    given: list[str] = []
+    words: list[str] = []
+    rest = iter(arguments)
+    for argument in rest:
+        if argument == "--":
+            raise UsageError("'--' has no meaning here: write --prompt=TEXT for a text that begins with a dash")
+        if not argument.startswith("-") or argument == "-" or _is_number(argument):
+            words.append(argument)
+            continue
+        flag, joined, value = argument.partition("=")
+        if not flag.startswith("--"):  # -p TEXT, -pTEXT; -v
+            short, value = argument[:2], argument[2:]
+            flag, joined = _SHORT.get(short, short), value
+        if flag not in takes_value:
+            raise UsageError(f"there is no option {flag}{_similar(flag, takes_value)} (shimmy --help)")
+        if takes_value[flag] and not joined and (value := next(rest, "--")) == "--":
+            raise UsageError(f"{flag} needs a value (shimmy --help)")
+        if joined and not takes_value[flag]:
+            raise UsageError(f"{flag} takes no value: {argument} (shimmy --help)")
+        given.append(flag)
+    return given, words
+
+
+def _check(given: list[str], words: list[str]) -> None:
+    """Raise UsageError unless the options and words are a command's."""
+    if not words or words[0] not in COMMANDS:
+        what = f"there is no command {words[0]!r}" if words else "no command was given"
+        raise UsageError(f"{what}: choose {', '.join(COMMANDS)} (shimmy --help)")
+    command, usage = words[0], _usage_of(words[0])
+    known = set(re.findall(r"--[a-z][a-z0-9-]*", usage))
+    for flag in given:
+        if flag not in known:
+            raise UsageError(f"{command} has no option {flag}{_similar(flag, known)}; usage: {usage}")
+        if given.count(flag) > 1 and flag not in _REPEATED:
+            raise UsageError(f"{flag} was given {given.count(flag)} times: give it once")
+    most = 2 if re.match(r"shimmy [a-z]+ \[[A-Z]+\]", usage) else 1
+    if len(words) > most:
+        raise UsageError(f"{command} has no use for {words[most]!r}: put a text with spaces in quotes; usage: {usage}")
+    if command == "generate" and "--prompt" not in given:
+        raise UsageError("generate needs --prompt TEXT, or --prompt - to read it from stdin")
+
+
+def _is_number(text: str) -> bool:
+    """As docopt sees it, which takes a number for a word and not for an option."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _similar(flag: str, known: Iterable[str]) -> str:
+    near = [name for name in known if len(flag) > 2 and name.startswith(flag)]
+    near = near or difflib.get_close_matches(flag, known, n=1, cutoff=0.7)
+    return f": did you mean {' or '.join(sorted(near))}?" if near else ""
+
+
+def _usages() -> str:
+    return USAGE.split("Usage:\n", 1)[1].split("\n\n", 1)[0]
 
 
 def _usage_of(command: str) -> str:
     """The usage of one command in one line."""
-    section = USAGE.split("Usage:\n", 1)[1].split("\n\n", 1)[0]
-    patterns = re.split(r"\n  (?=shimmy )", "\n" + section)
+    patterns = re.split(r"\n  (?=shimmy )", "\n" + _usages())
     return next(" ".join(p.split()) for p in patterns if p.startswith(f"shimmy {command}"))
 
 

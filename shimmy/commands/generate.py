@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from shimmy.commands.options import check_sampling, read_max_tokens, read_sampling
+from shimmy.commands.options import check_sampling, read_max_tokens, read_sampling, read_stops, read_text
 from shimmy.commands.session import Session, open_session
 from shimmy.config import Config
 from shimmy.errors import InvalidRequest, UsageError
@@ -24,12 +24,15 @@ def run(config: Config, args: Mapping[str, Any]) -> int:
     """Print the answer as it comes, or one JSON object with ``--json``."""
     check_sampling(args)
     max_tokens = read_max_tokens(args)
-    if args["--raw"] and args["--system"] is not None:
+    read_stops(args)
+    prompt = read_text(args, "--prompt")
+    if read_text(args, "--system") is not None and args["--raw"]:
         raise UsageError("--system goes through the chat template, which --raw leaves out: give one of them")
     entry = Catalog(config).resolve(args["MODEL"])
-    prompt = _read_stdin() if args["--prompt"] == "-" else args["--prompt"]
+    if prompt == "-":
+        prompt = _read_stdin()
     if not prompt:
-        raise InvalidRequest("the prompt is empty", param="prompt")
+        raise InvalidRequest("the prompt is empty: give a text with --prompt, or --prompt - to read it from stdin")
     return asyncio.run(_generate(config, args, entry, prompt, max_tokens))
 
 
@@ -74,10 +77,10 @@ async def _generate(config: Config, args: Mapping[str, Any], entry: Entry, promp
 def _request(args: Mapping[str, Any], session: Session, prompt: str, max_tokens: int) -> GenerateRequest:
     """Through the chat template where the model has one, unless ``--raw``."""
     sampling = read_sampling(args, session.metadata)
-    stop = list(args["--stop"] or [])
+    stop = read_stops(args)
     if args["--raw"] or not session.loaded.has_chat:
         if args["--system"] is not None:
-            raise InvalidRequest("this model has no chat template, so --system cannot be used", param="system")
+            raise InvalidRequest("this model has no chat template: put what --system says into the prompt")
         return GenerateRequest(1, prompt=prompt, max_tokens=max_tokens, stop=stop, sampling=sampling)
     messages = [Message("user", prompt)]
     if args["--system"] is not None:

@@ -3,44 +3,68 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
 
 from shimmy.errors import UsageError
 from shimmy.models.metadata import ModelMetadata
-from shimmy.types import SamplingParams
+from shimmy.types import MAX_STOPS, SamplingParams
 
 CLI_TEMPERATURE = 0.7
 CLI_MAX_TOKENS = 256
 _MAX_TOKENS = 2**31 - 1
-T = TypeVar("T", int, float)
 
 
 def read_int(args: Mapping[str, Any], flag: str, low: int, high: int) -> int | None:
     """A whole number, None when the flag was not given. Raises UsageError naming the flag and the range."""
-    value = _read(args, flag, int)
-    if value is not None and not low <= value <= high:
-        raise UsageError(f"{flag} {args[flag]}: must be a whole number from {low} to {high}")
-    return value
+    raw = args.get(flag)
+    if raw is None:
+        return None
+    with suppress(ValueError):
+        if low <= (value := int(raw)) <= high:
+            return value
+    raise UsageError(f"{flag} {raw}: must be a whole number from {low} to {high}")
 
 
 def read_float(args: Mapping[str, Any], flag: str, low: float, high: float = math.inf) -> float | None:
     """A finite number, None when the flag was not given. Raises UsageError naming the flag and the range."""
-    value = _read(args, flag, float)
-    if value is not None and not (low <= value <= high and math.isfinite(value)):
-        span = f"from {low:g} on" if high == math.inf else f"from {low:g} to {high:g}"
-        raise UsageError(f"{flag} {args[flag]}: must be a number {span}")
-    return value
-
-
-def _read(args: Mapping[str, Any], flag: str, kind: Callable[[str], T]) -> T | None:
     raw = args.get(flag)
     if raw is None:
         return None
+    with suppress(ValueError):
+        if low <= (value := float(raw)) <= high and math.isfinite(value):
+            return value
+    span = f"from {low:g} on" if high == math.inf else f"from {low:g} to {high:g}"
+    raise UsageError(f"{flag} {raw}: must be a number {span}")
+
+
+def read_text(args: Mapping[str, Any], flag: str) -> str | None:
+    """A text, None when the flag was not given. Raises UsageError for bytes that are no text."""
+    value: str | None = args.get(flag)
+    if value is not None:
+        _require_text(flag, value)
+    return value
+
+
+def read_stops(args: Mapping[str, Any]) -> list[str]:
+    """``--stop``, which may be given several times."""
+    stops: list[str] = list(args["--stop"] or [])
+    if len(stops) > MAX_STOPS:
+        raise UsageError(f"--stop was given {len(stops)} times: {MAX_STOPS} are allowed")
+    for stop in stops:
+        _require_text("--stop", stop)
+        if not stop:
+            raise UsageError("--stop needs a text that is not empty")
+    return stops
+
+
+def _require_text(flag: str, value: str) -> None:
+    """Bytes of the command line that are not UTF-8 arrive as lone surrogates."""
     try:
-        return kind(raw)
-    except ValueError:
-        raise UsageError(f"{flag} {raw}: not a number") from None
+        value.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"{flag}: the text is not UTF-8: convert it, for example with iconv") from None
 
 
 def read_max_tokens(args: Mapping[str, Any]) -> int:

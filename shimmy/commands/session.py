@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
-import time
 from collections.abc import AsyncIterator
 from typing import NamedTuple
 
@@ -19,6 +18,7 @@ from shimmy.worker.client import WorkerClient
 from shimmy.worker.protocol import Load, Loaded
 
 _SHOW_AFTER_S = 1.0
+_SHOW_EVERY_S = 0.2
 
 
 class Session(NamedTuple):
@@ -39,6 +39,7 @@ async def open_session(config: Config, entry: Entry) -> AsyncIterator[Session]:
     worker = WorkerClient()
     await worker.start(show_log=config.verbose)
     progress = LoadProgress(entry.id)
+    showing = asyncio.create_task(progress.run())
     try:
         try:
             loaded = await asyncio.wait_for(
@@ -49,6 +50,7 @@ async def open_session(config: Config, entry: Entry) -> AsyncIterator[Session]:
                 f"{entry.id} did not load within {config.load_timeout_s:g} s: set SHIMMY_LOAD_TIMEOUT_S higher"
             ) from None
         finally:
+            showing.cancel()
             progress.clear()
         for note in loaded.notes:
             print(f"note: {note}", file=sys.stderr)
@@ -87,21 +89,26 @@ class LoadProgress:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._started = time.monotonic()
+        self._fraction = 0.0
         self._terminal = sys.stderr.isatty()
         self._shown = False
 
     def show(self, fraction: float) -> None:
-        """``fraction`` of the load is done."""
-        if time.monotonic() - self._started < _SHOW_AFTER_S:
-            return
-        if self._terminal:
-            print(f"\rloading {self._name}: {100 * fraction:3.0f} %", end="", file=sys.stderr, flush=True)
-        elif not self._shown:
-            print(f"loading {self._name} …", file=sys.stderr, flush=True)
+        """``fraction`` of the file is read; templates and caches come after it."""
+        self._fraction = fraction
+
+    async def run(self) -> None:
+        """Show what is known, from the first second on, until cancelled."""
+        await asyncio.sleep(_SHOW_AFTER_S)
         self._shown = True
+        with contextlib.suppress(OSError):  # a closed stderr is no reason to stop a load
+            while self._terminal:
+                print(f"\rloading {self._name}: {100 * self._fraction:3.0f} %", end="", file=sys.stderr, flush=True)
+                await asyncio.sleep(_SHOW_EVERY_S)
+            print(f"loading {self._name} …", file=sys.stderr, flush=True)
 
     def clear(self) -> None:
         """The load is over."""
         if self._shown and self._terminal:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
+            with contextlib.suppress(OSError):
+                print("\r\033[K", end="", file=sys.stderr, flush=True)

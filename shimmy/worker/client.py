@@ -30,6 +30,8 @@ from shimmy.worker.protocol import (
 )
 
 _STDERR_KEPT = 4096
+# What is on stderr when an allocation failed: C++'s, ggml's, and the assertion behind ggml's.
+_NO_MEMORY = ("std::bad_alloc", "MemoryError", "insufficient memory", "mem_buffer != NULL")
 _END_WAIT_S = 2.0
 _ENVIRONMENT = {
     # A crash must be quick and quiet: llama.cpp would start a debugger to print a backtrace.
@@ -112,10 +114,11 @@ class WorkerClient:
     async def generate(self, request: GenerateRequest) -> AsyncIterator[Delta | Finished]:
         """The request's events up to its Finished. Leaving early aborts it. Raises what Failed carried, WorkerDied."""
         queue: asyncio.Queue[Event | ShimmyError] = asyncio.Queue()
+        submit = frame(Submit(request))
         self._requests[request.id] = queue
-        self._send(Submit(request))
         ended = False
         try:
+            self._write(submit)
             while not ended:
                 event = await queue.get()
                 if isinstance(event, ShimmyError):
@@ -159,9 +162,12 @@ class WorkerClient:
         self._fail_all(WorkerDied("the worker was closed"))
 
     def _send(self, command: Command) -> None:
+        self._write(frame(command))
+
+    def _write(self, data: bytes) -> None:
         if self._writer is None or self._closed:
             raise self._death()
-        self._writer.write(frame(command))
+        self._writer.write(data)
 
     async def _ended(self, seconds: float) -> bool:
         assert self._process is not None
@@ -176,19 +182,33 @@ class WorkerClient:
         while data := await stream.read(65536):
             self._stderr = (self._stderr + data)[-_STDERR_KEPT:]
             if self._show_log:
-                sys.stderr.buffer.write(data)
-                sys.stderr.flush()
+                with contextlib.suppress(OSError):  # nobody reads our stderr: the worker's must still be emptied
+                    sys.stderr.buffer.write(data)
+                    sys.stderr.flush()
 
     async def _read_reports(self) -> None:
-        assert self._reader is not None
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
-            while True:
-                length = body_length(await self._reader.readexactly(4))
-                self._handle(await self._reader.readexactly(length))
-        await self._ended(_END_WAIT_S)
+        assert self._process is not None
+        error: ShimmyError | None = None
+        try:
+            while (body := await self._read_body()) is not None:
+                self._handle(body)
+        except Exception as reason:  # noqa: BLE001 - whatever it is, nobody may wait for ever
+            error = WorkerDied(f"the model's process was ended: a report of it failed ({reason})")
+            self._process.kill()
+        if not await self._ended(_END_WAIT_S):  # a process without its socket is of no use
+            self._process.kill()
+            await self._ended(_END_WAIT_S)
         with contextlib.suppress(TimeoutError):  # what it said last may still be in the pipe
             await asyncio.wait_for(asyncio.shield(self._tasks[0]), 1.0)
-        self._fail_all(self._death())
+        self._fail_all(error or self._death())
+
+    async def _read_body(self) -> bytes | None:
+        """The next frame's body, None when the worker has closed its end."""
+        assert self._reader is not None
+        try:
+            return await self._reader.readexactly(body_length(await self._reader.readexactly(4)))
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return None
 
     def _handle(self, body: bytes) -> None:
         report = decode_report(body)
@@ -230,7 +250,10 @@ def death_message(code: int | None, stderr: str) -> str:
     """One line on why a worker ended, from its exit code and what it said last."""
     said = [line.strip() for line in stderr.splitlines() if line.strip()]
     abort = next((line for line in reversed(said) if "GGML_ASSERT" in line or "GGML_ABORT" in line), "")
-    last = abort or (said[-1] if said else "")
+    # Where llama.cpp was built means nothing to anybody: only the file's name.
+    last = abort.rsplit("/", 1)[-1] if abort.startswith("/") else abort or (said[-1] if said else "")
+    if any(sign in line for line in said for sign in _NO_MEMORY):
+        return f"the memory did not suffice ({last}): use a smaller model or a smaller --ctx"
     if code is None or code >= 0:
         return f"the model's process ended{f' with code {code}' if code else ''}{f': {last}' if last else ''}"
     match -code:

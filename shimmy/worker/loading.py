@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from shimmy.errors import ModelFailed, TemplateFailed
+from shimmy.errors import InsufficientMemory, InvalidRequest, ModelFailed, TemplateFailed
 from shimmy.native.chat import ChatTemplate
 from shimmy.native.context import Context
 from shimmy.native.model import Model
@@ -34,16 +35,42 @@ class LoadedModel:
 def load(command: Load, send: Callable[[Report], None]) -> tuple[LoadedModel, Loaded]:
     """Load the model, prove its template, make its context. Raises ModelFailed, InsufficientMemory, InvalidRequest."""
     started = time.monotonic()
-    model = Model(Path(command.path), command.model, _progress(send))
+    model = _load_model(command, send)
     _require_text_model(model.facts)
     chat = _prove_template(model, command.template_timeout_s, send)
     n_seq_max = _n_seq_max(command.context, model.facts)
     n_ctx, notes = choose_n_ctx(command.context, model.facts, command.kv_bytes_per_token, n_seq_max, free_memory())
-    context = Context(model, command.context, n_ctx=n_ctx, n_seq_max=n_seq_max)
+    try:
+        context = Context(model, command.context, n_ctx=n_ctx, n_seq_max=n_seq_max)
+    except InsufficientMemory as error:
+        message = f"a context of {n_ctx} tokens does not fit into memory: use a smaller --ctx"
+        raise InsufficientMemory(message, available=free_memory()) from error
+    except InvalidRequest as error:
+        if not (cache := re.search(r"([KV]) cache type .*", error.message)):
+            raise
+        raise InvalidRequest(
+            f"{cache[0]}: use --type-{cache[1].lower()} f16", param=f"type_{cache[1].lower()}"
+        ) from error
     n_ctx = _longest_request(context.facts.n_ctx_seq, command.context, model.facts)
     loaded = LoadedModel(model, context, chat, n_ctx)
     load_ms = 1e3 * (time.monotonic() - started)
     return loaded, Loaded(model.facts, context.facts, n_ctx, chat is not None, load_ms, notes)
+
+
+def _load_model(command: Load, send: Callable[[Report], None]) -> Model:
+    """The weights. llama.cpp's own words for a failure are its log: they become one line that says what to do."""
+    try:
+        return Model(Path(command.path), command.model, _progress(send))
+    except InsufficientMemory as error:
+        message = "the model does not fit into memory: free some, or use a smaller model"
+        raise InsufficientMemory(message, available=free_memory()) from error
+    except ModelFailed as error:
+        if unknown := re.search(r"unknown model architecture: '([^']*)'", error.message):
+            message = f"the architecture {unknown[1]!r} is unknown here: use another model, or a newer shimmy"
+        else:
+            cause = error.message.rpartition("error loading model: ")[2].split("; llama_model_load")[0]
+            message = f"llama.cpp cannot load this model: {cause}; fetch it again, or use another one"
+        raise ModelFailed(message, details=error.message) from error
 
 
 def _progress(send: Callable[[Report], None]) -> Callable[[float], bool]:
@@ -85,9 +112,17 @@ def _prove_template(model: Model, timeout_s: float, send: Callable[[Report], Non
     try:
         return ChatTemplate(model)
     except TemplateFailed as error:
-        raise ModelFailed(f"the model's chat template fails: {error.message}") from error
+        raise ModelFailed(
+            f"the model's chat template fails: {template_reason(error)}", details=error.message
+        ) from error
     finally:
         timer.cancel()
+
+
+def template_reason(error: TemplateFailed) -> str:
+    """Why a template failed, in one line: the template engine quotes the source before it comes to that."""
+    reason = " ".join(error.message.rpartition("Error: ")[2].split())
+    return "it cannot be parsed" if reason == "std::exception" else reason
 
 
 def _n_seq_max(params: ContextParams, facts: ModelFacts) -> int:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import time
 
 from shimmy.engine.sequence import Sequence
-from shimmy.errors import ContextLengthExceeded, InvalidRequest
+from shimmy.errors import ContextLengthExceeded, InvalidRequest, TemplateFailed
 from shimmy.native.sampler import Sampler
-from shimmy.types import GenerateRequest
-from shimmy.worker.loading import LoadedModel
-
-MAX_STOPS = 16
+from shimmy.types import MAX_STOPS, GenerateRequest
+from shimmy.worker.loading import LoadedModel, template_reason
 
 
 def prepare(request: GenerateRequest, loaded: LoadedModel) -> Sequence:
@@ -51,7 +49,13 @@ def _prompt_tokens(request: GenerateRequest, loaded: LoadedModel) -> tuple[list[
     if request.messages is not None:
         if loaded.chat is None:
             raise InvalidRequest("this model has no chat template: send a prompt instead of messages", param="messages")
-        rendered = loaded.chat.render(request.messages)
+        if not request.messages:
+            raise InvalidRequest("messages is empty", param="messages")
+        try:
+            rendered = loaded.chat.render(request.messages)
+        except TemplateFailed as error:
+            message = f"the model's chat template refuses the messages: {template_reason(error)}"
+            raise TemplateFailed(message, param="messages", details=error.message) from error
         return loaded.model.tokenize(rendered.prompt), rendered.stops
     if request.prompt is None:
         raise InvalidRequest("one of prompt, prompt_tokens and messages is needed", param="prompt")

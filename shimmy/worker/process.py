@@ -133,6 +133,10 @@ class Worker:
             except ShimmyError as error:
                 self._emit([Failed(request.id, error.to_wire())])
                 continue
+            except Exception as error:  # noqa: BLE001 - a bug, too, is one request's and not everybody's
+                traceback.print_exc()
+                self._emit([Failed(request.id, ShimmyError(f"unexpected {type(error).__name__}: {error}").to_wire())])
+                continue
             finally:
                 self._preparing_since = 0.0
             if request.max_tokens == 0:

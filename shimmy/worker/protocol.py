@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import msgspec
 
 from shimmy.engine.engine import EngineStats
-from shimmy.errors import ShimmyError
+from shimmy.errors import InvalidRequest, ShimmyError
 from shimmy.types import ContextFacts, ContextParams, Event, GenerateRequest, ModelFacts, ModelParams
 
 MAX_FRAME = 256 * 2**20
@@ -101,8 +101,11 @@ decode_report = msgspec.msgpack.Decoder(Report).decode
 
 
 def frame(message: Command | Report) -> bytes:
-    """A message as it goes over the socket. Raises ShimmyError when it is too large to be sent."""
-    body = encode(message)
+    """A message as it goes over the socket. Raises ShimmyError when it is too large, InvalidRequest when it is no Unicode."""
+    try:
+        body = encode(message)
+    except UnicodeEncodeError as error:
+        raise InvalidRequest(f"a text is not valid Unicode: {error.reason}") from None
     if len(body) > MAX_FRAME:
         raise ShimmyError(f"a frame of {len(body)} bytes is over the limit of {MAX_FRAME}")
     return _LENGTH.pack(len(body)) + body

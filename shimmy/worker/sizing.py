@@ -17,13 +17,19 @@ _BYTES |= {"q4_0": 0.5625, "iq4_nl": 0.5625}
 
 
 def free_memory() -> int:
-    """Bytes this process may still take without swapping: of the machine, and of its control group."""
+    """Bytes this process may still take without swapping: of the machine, its control group, and its limit (ulimit -v)."""
     free = int(psutil.virtual_memory().available)
+    with suppress(ImportError):
+        import resource  # not on Windows
+
+        limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+        if limit != resource.RLIM_INFINITY:
+            free = min(free, limit - psutil.Process().memory_info().vms)
     with suppress(OSError, ValueError, IndexError):
         group = Path("/sys/fs/cgroup") / Path("/proc/self/cgroup").read_text().strip().split("::")[1].lstrip("/")
-        limit = (group / "memory.max").read_text().strip()
-        if limit != "max":
-            free = min(free, int(limit) - int((group / "memory.current").read_text()))
+        most = (group / "memory.max").read_text().strip()
+        if most != "max":
+            free = min(free, int(most) - int((group / "memory.current").read_text()))
     return max(free, 0)
 
 
@@ -38,6 +44,7 @@ def choose_n_ctx(
     if not kv_bytes_per_token:
         return wanted, []
     per_token = kv_bytes_per_token * (_BYTES.get(params.type_k, 2.0) + _BYTES.get(params.type_v, 2.0)) / 4.0
+    per_token += _attention_bytes(params, facts)
     # Compute buffers: logits of every sequence, and activations of a micro-batch (a rough upper bound).
     fixed = 4 * n_seq_max * facts.n_vocab + 4 * params.n_ubatch * (facts.n_vocab + 64 * facts.n_embd)
     budget = available * (1.0 - _RESERVE) - fixed
@@ -53,6 +60,16 @@ def choose_n_ctx(
             available=available,
         )
     return fits, [f"context {fits} instead of the trained {wanted}: {_size(available)} of memory are free"]
+
+
+def _attention_bytes(params: ContextParams, facts: ModelFacts) -> float:
+    """What one more cell adds to the compute buffers: a row of the mask of a micro-batch, as measured.
+
+    Without flash attention the mask is f32, and the scores of each head lie beside it (a head of 64 is usual).
+    """
+    if params.flash_attn != "off":
+        return 2.0 * params.n_ubatch
+    return 4.0 * params.n_ubatch * (1 + max(facts.n_embd // 64, 1))
 
 
 def _size(n: float) -> str:

@@ -1,0 +1,277 @@
+"""A worker loads a model, reports how far it is, and answers several requests at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from shimmy.errors import InvalidRequest, WorkerDied
+from shimmy.types import Delta, Finished, GenerateRequest, Message
+from shimmy.worker.client import WorkerClient
+from tests.tiny.models import write_hybrid, write_llama, write_moe, write_recurrent, write_swa
+from tests.worker.running import collect, load_command, pong_when, ready, request, run, started, stats, within
+
+WRITERS: dict[str, Callable[[Path], Path]] = {
+    "llama": write_llama,
+    "swa": write_swa,
+    "moe": write_moe,
+    "recurrent": write_recurrent,
+    "hybrid": write_hybrid,
+}
+LONG_PROMPT = [65] * 60_000
+ROOM = {"n_ctx": 65_536}
+
+
+def test_a_model_is_loaded_and_described(tiny_llama: Path) -> None:
+    async def body() -> None:
+        async with ready(tiny_llama, n_ctx=512) as (worker, loaded):
+            assert loaded.model.n_vocab == 512
+            assert loaded.has_chat
+            assert loaded.n_ctx == loaded.context.n_ctx == 512
+            assert worker.alive
+            assert psutil.Process(worker.pid).is_running()
+
+    run(body())
+
+
+def test_one_request_may_use_the_trained_context_even_of_a_larger_cache(tiny_llama: Path) -> None:
+    async def body() -> None:
+        async with ready(tiny_llama, n_ctx=4096) as (_, loaded):
+            assert (loaded.n_ctx, loaded.context.n_ctx) == (2048, 4096)
+
+    run(body())
+
+
+def test_progress_goes_up_to_the_whole(tiny_llama: Path) -> None:
+    seen: list[float] = []
+
+    async def body() -> None:
+        async with started() as worker:
+            await worker.load(load_command(tiny_llama), seen.append)
+
+    run(body())
+    assert seen == sorted(seen)
+    assert seen[-1] == 1.0
+    assert len(seen) <= 102
+
+
+def test_deltas_and_the_end_make_the_text_and_count_its_tokens(tiny_llama: Path) -> None:
+    async def body() -> None:
+        async with ready(tiny_llama) as (worker, _):
+            events = [event async for event in worker.generate(request(1, max_tokens=20))]
+        *deltas, last = events
+        assert all(isinstance(event, Delta) for event in deltas)
+        assert isinstance(last, Finished)
+        assert last.reason == "length"
+        assert last.usage.completion_tokens == last.timings.predicted_n == 20
+        assert last.usage.prompt_tokens == last.timings.prompt_n > 0
+        counts = [event.n_tokens for event in deltas if isinstance(event, Delta)]
+        assert counts == sorted(set(counts))
+
+    run(body())
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_every_kind_of_memory_answers_a_conversation(name: str, tiny_folder: Path) -> None:
+    path = WRITERS[name](tiny_folder / f"{name}-conversation.gguf")
+
+    async def body() -> None:
+        async with ready(path) as (worker, _):
+            first = await collect(worker, request(1, "the cat sat on", max_tokens=8))
+            second = await collect(worker, request(2, f"the cat sat on{first.text} and the dog", max_tokens=8))
+        assert len(first.text) > 0
+        assert second.finished.usage.completion_tokens == 8
+
+    run(body())
+
+
+def test_requests_that_run_together_answer_as_each_alone(tiny_llama: Path) -> None:
+    prompts = ["the cat", "what is the capital", "hello world", "some models are small"]
+
+    async def body() -> None:
+        async with ready(tiny_llama, parallel=4) as (worker, _):
+            alone = [
+                await collect(worker, request(number, prompt, max_tokens=24, cache_prompt=False))
+                for number, prompt in enumerate(prompts)
+            ]
+            together = await asyncio.gather(
+                *(
+                    collect(worker, request(10 + number, prompt, max_tokens=24, cache_prompt=False))
+                    for number, prompt in enumerate(prompts)
+                )
+            )
+        assert [answer.text for answer in together] == [answer.text for answer in alone]
+
+    run(body())
+
+
+def test_more_requests_than_may_run_at_once_all_finish(tiny_llama: Path) -> None:
+    async def body() -> None:
+        async with ready(tiny_llama, parallel=2) as (worker, _):
+            answers = await asyncio.gather(*(collect(worker, request(n, max_tokens=5)) for n in range(12)))
+        assert {answer.finished.usage.completion_tokens for answer in answers} == {5}
+        assert [answer.finished.id for answer in answers] == list(range(12))
+
+    run(body())
+
+
+def test_no_tokens_wanted_is_an_answer_without_text(tiny_llama: Path) -> None:
+    async def body() -> None:
+        async with ready(tiny_llama) as (worker, _):
+            answer = await collect(worker, request(1, max_tokens=0))
+        assert (answer.text, answer.finished.reason, answer.finished.usage.completion_tokens) == ("", "length", 0)
+        assert answer.finished.usage.prompt_tokens > 0
+
+    run(body())
+
+
+def test_a_chat_goes_through_the_template(tiny_llama: Path) -> None:
+    async def body() -> None:
+        async with ready(tiny_llama) as (worker, _):
+            messages = [Message("system", "be short"), Message("user", "hello")]
+            chat = await collect(worker, GenerateRequest(1, messages=messages, max_tokens=1))
+            text = "<|im_start|>system\nbe short<|im_end|>\n<|im_start|>user\nhello<|im_end|>\n<|im_start|>assistant\n"
+            raw = await collect(worker, request(2, text, max_tokens=1))
+        assert chat.finished.usage.prompt_tokens == raw.finished.usage.prompt_tokens
+
+    run(body())
+
+
+def test_an_abort_in_the_queue_ends_that_request_only(long_llama: Path) -> None:
+    async def body() -> None:
+        async with ready(long_llama, parallel=1, **ROOM) as (worker, _):
+            first = asyncio.create_task(collect(worker, request(1)))
+            second = asyncio.create_task(collect(worker, request(2)))
+            await pong_when(worker, lambda pong: stats(pong, "waiting") == 1)
+            worker.abort(2)
+            waited = await second
+            assert (waited.text, waited.finished.reason) == ("", "cancelled")
+            assert waited.finished.usage.completion_tokens == 0
+            assert not first.done()
+            worker.abort(1)
+            assert (await first).finished.reason == "cancelled"
+
+    run(body())
+
+
+def test_an_abort_in_prefill_gives_no_text(long_llama: Path) -> None:
+    async def body() -> None:
+        async with ready(long_llama, **ROOM) as (worker, _):
+            task = asyncio.create_task(collect(worker, request(1, LONG_PROMPT)))
+            await pong_when(worker, lambda pong: stats(pong, "tokens_prefilled") > 0)
+            worker.abort(1)
+            answer = await task
+            assert (answer.text, answer.finished.reason) == ("", "cancelled")
+            assert answer.finished.usage.prompt_tokens == len(LONG_PROMPT)
+            pong = await worker.ping()
+            assert stats(pong, "tokens_prefilled") < len(LONG_PROMPT)
+
+    run(body())
+
+
+def test_an_abort_in_decode_keeps_the_text_so_far(long_llama: Path) -> None:
+    async def body() -> None:
+        async with ready(long_llama, **ROOM) as (worker, _):
+            events = worker.generate(request(1))
+            first = await anext(events)
+            worker.abort(1)
+            rest = [event async for event in events]
+            assert first.text
+            assert isinstance(rest[-1], Finished)
+            assert rest[-1].reason == "cancelled"
+            assert rest[-1].usage.completion_tokens < 60_000
+
+    run(body())
+
+
+def test_an_abort_of_nobody_is_ignored(tiny_llama: Path) -> None:
+    async def body() -> None:
+        async with ready(tiny_llama) as (worker, _):
+            worker.abort(99)
+            assert (await collect(worker, request(1, max_tokens=2))).finished.reason == "length"
+            worker.abort(1)
+            assert (await collect(worker, request(2, max_tokens=2))).finished.reason == "length"
+
+    run(body())
+
+
+def test_leaving_the_events_early_aborts_the_request(long_llama: Path) -> None:
+    async def body() -> None:
+        async with ready(long_llama, **ROOM) as (worker, _):
+            async for _event in worker.generate(request(1)):
+                break
+            pong = await pong_when(worker, lambda pong: stats(pong, "running") == 0)
+            assert stats(pong, "tokens_drawn") < 60_000
+
+    run(body())
+
+
+def test_a_cancelled_reader_aborts_its_request(long_llama: Path) -> None:
+    async def body() -> None:
+        async with ready(long_llama, **ROOM) as (worker, _):
+            task = asyncio.create_task(collect(worker, request(1)))
+            await pong_when(worker, lambda pong: stats(pong, "tokens_drawn") > 0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            await pong_when(worker, lambda pong: stats(pong, "running") == 0)
+
+    run(body())
+
+
+def test_a_heartbeat_is_answered_in_the_middle_of_a_step(long_llama: Path) -> None:
+    async def body() -> None:
+        async with ready(long_llama, **ROOM) as (worker, _):
+            idle = await worker.ping()
+            assert idle.step_s == 0.0
+            task = asyncio.create_task(collect(worker, request(1, LONG_PROMPT)))
+            await pong_when(worker, lambda pong: pong.step_s > 0)
+            worker.abort(1)
+            await task
+
+    run(body())
+
+
+def test_a_heartbeat_is_answered_while_loading(hanging_llama: Path) -> None:
+    async def body() -> None:
+        async with started() as worker:
+            loading = asyncio.create_task(worker.load(load_command(hanging_llama)))
+            pong = await within(worker.ping(), 20)
+            assert pong.stats is None
+            assert not loading.done()
+            await worker.close()
+            with pytest.raises(WorkerDied):
+                await loading
+
+    run(body())
+
+
+def test_nothing_can_be_sent_before_the_start_and_after_the_end(tiny_llama: Path) -> None:
+    async def body() -> None:
+        worker = WorkerClient()
+        assert (worker.alive, worker.pid) == (False, 0)
+        with pytest.raises(WorkerDied):
+            await worker.ping()
+        await worker.close()
+        async with ready(tiny_llama) as (worker, _):
+            await worker.close()
+            await worker.close()
+            assert not worker.alive
+            with pytest.raises(WorkerDied):
+                await collect(worker, request(1))
+
+    run(body())
+
+
+def test_a_text_that_is_no_unicode_is_refused_and_the_worker_goes_on(tiny_llama: Path) -> None:
+    async def body() -> None:
+        async with ready(tiny_llama) as (worker, _):
+            with pytest.raises(InvalidRequest, match="not valid Unicode"):
+                await collect(worker, request(1, "\ud800"))
+            assert (await collect(worker, request(2, max_tokens=1))).finished.reason == "length"
+
+    run(body())

@@ -1,0 +1,218 @@
+"""What is wrong with a request is found before the engine sees it, and named."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shimmy.errors import ContextLengthExceeded, GenerationFailed, InvalidRequest, ModelFailed, TemplateFailed
+from shimmy.types import MAX_STOPS, GenerateRequest, Message, SamplingParams
+from shimmy.worker.client import WorkerClient
+from tests.tiny.models import write_llama
+from tests.worker.running import DEADLINE_S, Answer, collect, load_command, ready, request, run, started
+
+N_CTX = 512
+
+
+class Asked:
+    """One worker for many requests, in a loop of its own."""
+
+    def __init__(self, path: Path) -> None:
+        self._runner = asyncio.Runner()
+        self._worker = WorkerClient()
+        self._runner.run(self._worker.start())
+        self.loaded = self._runner.run(self._worker.load(load_command(path, n_ctx=N_CTX)))
+
+    def ask(self, wanted: GenerateRequest) -> Answer:
+        return self._runner.run(asyncio.wait_for(collect(self._worker, wanted), DEADLINE_S))
+
+    def close(self) -> None:
+        self._runner.run(self._worker.close())
+        self._runner.close()
+
+
+@pytest.fixture(scope="module")
+def asked(tiny_llama: Path) -> Iterator[Asked]:
+    worker = Asked(tiny_llama)
+    assert worker.loaded.n_ctx == N_CTX
+    yield worker
+    worker.close()
+
+
+@pytest.fixture(scope="module")
+def bare(bare_llama: Path) -> Iterator[Asked]:
+    worker = Asked(bare_llama)
+    yield worker
+    worker.close()
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"max_tokens": -1}, "max_tokens"),
+        ({"stop": ["x"] * (MAX_STOPS + 1)}, "stop"),
+        ({"prompt_tokens": []}, "prompt"),
+        ({"prompt_tokens": [512]}, "prompt"),
+        ({"prompt_tokens": [-1]}, "prompt"),
+        ({"prompt_tokens": [2**40]}, "prompt"),
+        ({"prompt": None}, "prompt"),
+        ({"messages": []}, "messages"),
+    ],
+)
+def test_a_wrong_field_is_named(fields: dict[str, Any], param: str, asked: Asked) -> None:
+    given: dict[str, Any] = {"prompt": "x"} if not fields.keys() & {"prompt", "prompt_tokens", "messages"} else {}
+    with pytest.raises(InvalidRequest) as caught:
+        asked.ask(GenerateRequest(1, **given, **fields))
+    assert caught.value.facts["param"] == param
+    assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"temperature": -0.1},
+        {"temperature": math.nan},
+        {"temperature": math.inf},
+        {"top_k": -1},
+        {"top_k": -(2**40)},
+        {"top_p": -0.1},
+        {"top_p": 1.1},
+        {"top_p": math.nan},
+        {"min_p": 2.0},
+        {"min_p": math.nan},
+        {"repeat_penalty": 0.0},
+        {"repeat_penalty": math.nan},
+        {"presence_penalty": math.nan},
+        {"frequency_penalty": math.inf},
+        {"repeat_last_n": -2},
+        {"repeat_last_n": N_CTX + 1},
+        {"repeat_last_n": 2**31 - 1},
+        {"n_logprobs": 21},
+        {"n_logprobs": 2**40},
+        {"logit_bias": {512: 1.0}},
+        {"logit_bias": {-1: 1.0}},
+        {"logit_bias": {2**40: 1.0}},
+        {"logit_bias": {1: math.nan}},
+        {"logit_bias": {1: math.inf}},
+    ],
+    ids=str,
+)
+def test_a_wrong_sampling_field_is_named(wrong: dict[str, Any], asked: Asked) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        asked.ask(request(1, sampling=SamplingParams(**wrong)))
+    assert caught.value.facts["param"] in wrong
+    assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "right",
+    [
+        {"temperature": 0.0},
+        {"temperature": 1e30},
+        {"top_k": 2**31 - 1},
+        {"top_p": 0.0},
+        {"top_p": 1.0, "min_p": 0.0, "top_k": 0},
+        {"min_p": 1.0},
+        {"repeat_penalty": 1e-6},
+        {"presence_penalty": 1e30},
+        {"repeat_last_n": -1, "repeat_penalty": 1.1},
+        {"repeat_last_n": N_CTX, "frequency_penalty": -2.0},
+        {"n_logprobs": 20},
+        {"seed": 2**32 - 1},
+        {"logit_bias": {511: -math.inf}},
+        {"logit_bias": dict.fromkeys(range(511), -math.inf)},
+    ],
+    ids=lambda right: str(right)[:40],
+)
+def test_an_extreme_sampling_field_that_is_right_is_answered(right: dict[str, Any], asked: Asked) -> None:
+    answer = asked.ask(request(1, max_tokens=3, sampling=SamplingParams(**right)))
+    assert answer.finished.reason in {"length", "stop"}
+
+
+def test_a_prompt_that_fills_the_context_is_refused_with_both_counts(asked: Asked) -> None:
+    with pytest.raises(ContextLengthExceeded) as caught:
+        asked.ask(request(1, [65] * N_CTX))
+    assert caught.value.facts == {"n_prompt_tokens": N_CTX, "n_ctx": N_CTX}
+    assert f"has {N_CTX} tokens and the context holds {N_CTX}" in caught.value.message
+    assert asked.ask(request(2, [65] * (N_CTX - 1))).finished.usage.completion_tokens == 1
+
+
+def test_messages_need_a_template(bare: Asked) -> None:
+    assert not bare.loaded.has_chat
+    with pytest.raises(InvalidRequest, match="no chat template: send a prompt") as caught:
+        bare.ask(GenerateRequest(1, messages=[Message("user", "hello")]))
+    assert caught.value.facts["param"] == "messages"
+
+
+def test_an_empty_text_is_the_begin_token_where_the_model_has_one(asked: Asked) -> None:
+    assert asked.ask(request(1, "", max_tokens=1)).finished.usage.prompt_tokens == 1
+
+
+def test_a_bias_that_leaves_no_token_fails_the_request(asked: Asked) -> None:
+    nothing = SamplingParams(logit_bias=dict.fromkeys(range(512), -math.inf))
+    with pytest.raises(GenerationFailed, match="no finite logits"):
+        asked.ask(request(1, sampling=nothing))
+
+
+def test_after_every_refusal_the_worker_goes_on(asked: Asked) -> None:
+    for number in range(3):
+        with pytest.raises(InvalidRequest):
+            asked.ask(request(number, max_tokens=-1))
+        assert asked.ask(request(number, max_tokens=2)).finished.usage.completion_tokens == 2
+
+
+REFUSING = (
+    "{% if messages|length == 1 and messages[0].content == 'no' %}{{ raise_exception('not this one') }}{% endif %}"
+    "{% for message in messages %}{{ message.content }}{% endfor %}"
+)
+
+
+def test_a_template_may_refuse_one_conversation(tmp_path: Path) -> None:
+    path = write_llama(tmp_path / "refusing.gguf", chat_template=REFUSING)
+
+    async def body() -> None:
+        async with ready(path) as (worker, _):
+            with pytest.raises(TemplateFailed, match=r"refuses the messages: .*not this one") as caught:
+                await collect(worker, GenerateRequest(1, messages=[Message("user", "no")]))
+            assert "\n" not in caught.value.message
+            assert caught.value.facts["param"] == "messages"
+            answer = await collect(worker, GenerateRequest(2, messages=[Message("user", "yes")], max_tokens=1))
+            assert answer.finished.usage.completion_tokens == 1
+
+    run(body())
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        ("{{ raise_exception('never') }}", "the model's chat template fails: .*never"),
+        ("{{ no_such_function() }}", "the model's chat template fails: .*no_such_function"),
+        ("{% if %}", "the model's chat template fails: it cannot be parsed"),
+        ("{{ 'a' + }}", "the model's chat template fails: it cannot be parsed"),
+        ("{% for a in range(", "the model's chat template fails: it cannot be parsed"),
+    ],
+)
+def test_a_model_whose_template_fails_is_refused(template: str, said: str, tmp_path: Path) -> None:
+    path = write_llama(tmp_path / "failing.gguf", chat_template=template)
+
+    async def body() -> None:
+        async with started() as worker:
+            with pytest.raises(ModelFailed, match=said) as caught:
+                await worker.load(load_command(path))
+            assert "\n" not in caught.value.message
+
+    run(body())
+
+
+def test_a_model_whose_template_never_ends_is_refused_within_its_time(hanging_llama: Path) -> None:
+    async def body() -> None:
+        async with started() as worker:
+            with pytest.raises(ModelFailed, match="did not finish within 1 s: the file cannot be used"):
+                await worker.load(load_command(hanging_llama, template_timeout_s=1.0))
+
+    run(body())
