@@ -34,7 +34,7 @@ QUIET_SECONDS = 10  # between two lines of progress where stderr is no terminal
 # What names a failure, the first that is found; the later ones are said of everything.
 REASONS = (
     r"shimmy: error: (.*)",
-    r"CMake Error.*?:\n+\s+(\S.*)",
+    r"CMake Error.*?:\n+((?:[ \t]+\S.*\n)+)",
     r"(\S+: (?:fatal )?error: .*)",
     r"ERROR: (.*)",
     r"(\w+(?:Error|Exception): .*)",
@@ -142,7 +142,7 @@ def reason(log: str) -> str:
     """The line of ``log`` that says best what went wrong."""
     for pattern in REASONS:
         if found := re.search(pattern, log):
-            return found[1].strip()[:300]
+            return " ".join(found[1].split())[:300]
     return (log.strip().splitlines() or ["no output"])[-1][:300]
 
 
@@ -158,7 +158,7 @@ def compilers() -> int:
 
 
 def install_hint(debian: str, fedora: str, arch: str, alpine: str) -> str:
-    """The command that installs a package on this system, as far as it is known."""
+    """The command that installs a package on this system, or the package's names where the system is not known."""
     if sys.platform == "darwin":
         return "xcode-select --install"
     try:
@@ -249,7 +249,7 @@ def content_hash() -> str:
 
 def stamp_text(extras: str, backend: str) -> str:
     """What STAMP holds; environment.sh reads its first four lines."""
-    llama = os.environ.get("SHIMMY_LLAMA_CPP_DIR", "")
+    llama = os.environ.get("SHIMMY_LLAMA_CPP_DIR") or "pinned"
     return f"root {ROOT}\nbackend {backend}\nllama.cpp {llama}\nextras {extras}\ncontent {content_hash()}\n"
 
 
@@ -270,7 +270,10 @@ def bring_up_to_date(wanted: str) -> None:
         make_environment()
         install(extras)
         STAMP.write_text(text, encoding="utf-8")
-    # A file changed while it was being compiled must be newer than the stamp.
+        now = time.time()
+        if stamp_text(extras, backend) == text:
+            started = now
+    # A file that was changed while it was being compiled must be newer than the stamp.
     os.utime(STAMP, (started, started))
 
 

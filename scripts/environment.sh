@@ -13,7 +13,7 @@ is_current() {
     { read -r built_root && read -r built_backend && read -r built_llama && read -r built_extras; } <"$stamp" || return 1
     [ "$built_root" = "root $root" ] || return 1
     [ -z "${SHIMMY_BACKEND-}" ] || [ "$built_backend" = "backend $SHIMMY_BACKEND" ] || return 1
-    [ "$built_llama" = "llama.cpp ${SHIMMY_LLAMA_CPP_DIR-}" ] || return 1
+    [ "$built_llama" = "llama.cpp ${SHIMMY_LLAMA_CPP_DIR:-pinned}" ] || return 1
     [ "$1" = run ] || [ "$built_extras" = "extras dev" ] || return 1
     [ -x "$root/.venv/bin/python" ] || return 1
     [ -z "$(find "$root/native" "$root/CMakeLists.txt" "$root/pyproject.toml" \
