@@ -66,3 +66,11 @@ target_include_directories(
   llama_cpp SYSTEM
   INTERFACE "${llama_source}/include" "${llama_source}/common" "${llama_source}/ggml/include" "${llama_source}/vendor"
 )
+
+# llama.cpp's own benchmarks, out of the same libraries with the same flags: what scripts/bench measures against. Built on demand.
+set(LLAMA_TOOLS_INSTALL OFF)
+foreach(peer llama-bench batched-bench)
+  if(EXISTS "${llama_source}/tools/${peer}/CMakeLists.txt") # a source distribution leaves them out
+    add_subdirectory("${llama_source}/tools/${peer}" "${CMAKE_CURRENT_BINARY_DIR}/peers/${peer}" EXCLUDE_FROM_ALL)
+  endif()
+endforeach()

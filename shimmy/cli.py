@@ -10,6 +10,7 @@ import errno
 import io
 import os
 import re
+import signal
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
@@ -94,6 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = _run(arguments)
         sys.stdout.flush()  # an output that cannot be written is an error that can be told here, and noise at exit
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one must not disturb the way out
         return INTERRUPTED
     except BrokenPipeError:
         _discard_output()  # its reader is gone

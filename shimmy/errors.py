@@ -82,7 +82,10 @@ class ModelNotFound(ShimmyError):
 
     def __init__(self, name: str, *, nearest: list[str] | None = None) -> None:
         hint = f"; did you mean {', '.join(nearest)}?" if nearest else "; 'shimmy list' shows what there is"
-        super().__init__(f"no model named {name!r}{hint}", name=name, nearest=nearest or [])
+        message = f"no model named {name!r}{hint}"
+        if name == "default":  # the catalog's word for "any": there is none at all
+            message = "there is no model yet: 'shimmy pull' fetches one"
+        super().__init__(message, name=name, nearest=nearest or [])
 
 
 class ServerBusy(ShimmyError):

@@ -144,7 +144,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("cache_dir", "path", None, "the folder of what can be computed again", env="SHIMMY_CACHE"),
     Setting("ctx", "int", 0, "tokens of KV cache, shared by all sequences; 0: as the model and memory allow",
             flag="--ctx", high=2**31 - 1),
-    Setting("threads", "int", 0, "threads that compute; 0: one per physical core", flag="--threads", high=1024),
+    Setting("threads", "int", 0, "threads that compute; 0: one per core", flag="--threads", high=512),
     Setting("gpu_layers", "layers", ALL_LAYERS, "layers on the GPU, a number or 'all'", flag="--gpu-layers",
             high=10_000),
     Setting("parallel", "int", 8, "sequences that are decoded at once", flag="--parallel", low=1, high=256),

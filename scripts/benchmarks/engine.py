@@ -21,10 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from pairs import HEADER, compare
-from peers import ROOT, batched_bench, llama_bench
+from peers import ROOT, batched_bench, find_model, llama_bench
 
-from shimmy.config import load_config
-from shimmy.models.catalog import Catalog
 from shimmy.models.check import check_model_file
 from shimmy.types import ContextParams, Finished, GenerateRequest, ModelParams, SamplingParams
 from shimmy.worker.client import WorkerClient
@@ -162,7 +160,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.quick:
         args.pairs, args.tokens = 3, 32
-    model = Catalog(load_config({})).resolve(args.model).path
+    model = find_model(args.model)
     found = asyncio.run(measure(model, args))
     starts = start_times(model, 3 if args.quick else 10)
     rows = [

@@ -8,8 +8,20 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from shimmy.config import load_config
+from shimmy.errors import ShimmyError
+from shimmy.models.catalog import Catalog
+
 ROOT = Path(__file__).resolve().parents[2]
 _BUILD = ROOT / "build" / "Release"
+
+
+def find_model(name: str | None) -> Path:
+    """The file of a model; SystemExit with one line where there is none."""
+    try:
+        return Catalog(load_config({})).resolve(name).path
+    except ShimmyError as error:
+        raise SystemExit(error.message) from None
 
 
 def program(name: str) -> Path:

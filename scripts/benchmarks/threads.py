@@ -20,9 +20,6 @@ from pathlib import Path
 import peers
 from peers import ROOT
 
-from shimmy.config import load_config
-from shimmy.models.catalog import Catalog
-
 TOKENS = 64
 BUSY = [sys.executable, "-c", "while True: pass"]
 
@@ -88,7 +85,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--own-pools", type=Path, help="a llama-bench built with -DSHIMMY_OPENMP=OFF")
     args = parser.parse_args()
-    model = Catalog(load_config({})).resolve(args.model).path
+    model = peers.find_model(args.model)
     compared = settings(args.own_pools)
     speeds: dict[str, list[float]] = defaultdict(list)
     for number in range(1, args.rounds + 1):

@@ -37,6 +37,8 @@ def run(config: Config, args: Mapping[str, Any]) -> int:
 
 
 def _read_stdin() -> str:
+    if sys.stdin.isatty():
+        print("the prompt, then Ctrl-D:", file=sys.stderr)
     data = sys.stdin.buffer.read(_MAX_STDIN + 1)
     if len(data) > _MAX_STDIN:
         raise InvalidRequest(f"the prompt on stdin is over {_MAX_STDIN // 1_000_000} MB", param="prompt")

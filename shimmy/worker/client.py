@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 
 from shimmy.config import child_environ
 from shimmy.errors import ShimmyError, WorkerDied
@@ -111,8 +111,13 @@ class WorkerClient:
         self._send(command)
         return await self._loading
 
-    async def generate(self, request: GenerateRequest) -> AsyncIterator[Delta | Finished]:
-        """The request's events up to its Finished. Leaving early aborts it. Raises what Failed carried, WorkerDied."""
+    async def generate(self, request: GenerateRequest) -> AsyncGenerator[Delta | Finished, None]:
+        """The request's events up to its Finished. Leaving early aborts it. Raises what Failed carried, WorkerDied.
+
+        ``request.id`` is this request's until its end has come, which is later than now where a reader left early.
+        """
+        if request.id in self._requests:
+            raise ShimmyError(f"request {request.id} is still running")
         queue: asyncio.Queue[Event | ShimmyError] = asyncio.Queue()
         submit = frame(Submit(request))
         self._requests[request.id] = queue
@@ -121,18 +126,20 @@ class WorkerClient:
             self._write(submit)
             while not ended:
                 event = await queue.get()
+                ended = not isinstance(event, Delta)
+                if ended:
+                    # Not in the end below: it runs some time after a reader that leaves with Finished in its hand.
+                    del self._requests[request.id]
                 if isinstance(event, ShimmyError):
-                    ended = True
                     raise event
                 if isinstance(event, Failed):
-                    ended = True
                     raise ShimmyError.from_wire(event.error)
-                ended = isinstance(event, Finished)
                 yield event
         finally:
-            self._requests.pop(request.id, None)
-            if not ended and self.alive:
-                self._send(Abort(request.id))
+            if not ended:
+                del self._requests[request.id]
+                if self.alive:
+                    self._send(Abort(request.id))
 
     def abort(self, request_id: int) -> None:
         """End a request as cancelled: its Finished follows."""

@@ -5,14 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import platformdirs
 import psutil
 import pytest
 
-from shimmy.errors import ShimmyError
-from shimmy.models.progress import Silent
-from shimmy.models.sources import parse_source
-from shimmy.models.store import Store
 from tests.cli.running import Shimmy
 from tests.tiny.models import write_llama
 from tests.worker.running import ENDLESS
@@ -38,13 +33,3 @@ def long_llama(tiny_folder: Path) -> Path:
 def hanging_llama(tiny_folder: Path) -> Path:
     """A chat template that never ends."""
     return write_llama(tiny_folder / "hanging-llama-cli.gguf", chat_template=ENDLESS)
-
-
-@pytest.fixture(scope="session")
-def default_model() -> Path:
-    """The default model, pulled once for all runs of the tests."""
-    store = Store(platformdirs.user_cache_path("shimmy-tests", appauthor=False) / "models")
-    try:
-        return store.pull(parse_source(None), Silent()).path
-    except ShimmyError as error:
-        pytest.fail(f"these tests need the default model: {error.message}")

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from shimmy.errors import InvalidRequest, WorkerDied
+from shimmy.errors import InvalidRequest, ShimmyError, WorkerDied
 from shimmy.types import Delta, Finished, GenerateRequest, Message
 from shimmy.worker.client import WorkerClient
 from tests.tiny.models import write_hybrid, write_llama, write_moe, write_recurrent, write_swa
@@ -184,6 +184,28 @@ def test_an_abort_in_decode_keeps_the_text_so_far(long_llama: Path) -> None:
             assert isinstance(rest[-1], Finished)
             assert rest[-1].reason == "cancelled"
             assert rest[-1].usage.completion_tokens < 60_000
+
+    run(body())
+
+
+def test_an_id_is_free_again_when_its_request_has_ended(tiny_llama: Path) -> None:
+    async def body() -> None:
+        async with ready(tiny_llama) as (worker, _):
+            for _ in range(20):
+                assert (await collect(worker, request(1, max_tokens=3))).finished.usage.completion_tokens == 3
+
+    run(body())
+
+
+def test_an_id_belongs_to_one_request_at_a_time(long_llama: Path) -> None:
+    async def body() -> None:
+        async with ready(long_llama, **ROOM) as (worker, _):
+            events = worker.generate(request(1))
+            await anext(events)
+            with pytest.raises(ShimmyError, match="request 1 is still running"):
+                await collect(worker, request(1))
+            assert isinstance(await anext(events), Delta)  # and goes on
+            await events.aclose()
 
     run(body())
 

@@ -1,0 +1,302 @@
+// Goes through the whole C ABI on the GGUF files named on the command line; scripts/sanitize builds it with the address and
+// undefined-behaviour sanitizers over our own sources. What the calls answer is checked by tests/native; here it is how they do it.
+#include "shimmy.h"
+
+#include <atomic>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <limits>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace {
+
+constexpr float infinity = std::numeric_limits<float>::infinity();
+
+void check(bool condition, const char * what, int line) {
+    if (!condition) {
+        std::fprintf(stderr, "exercise.cpp:%d: %s (%s)\n", line, what, shimmy_last_error());
+        std::exit(1);
+    }
+}
+#define CHECK(condition) check((condition), #condition, __LINE__)
+
+bool accept(float, void *) { return true; }
+bool refuse(float, void *) { return false; }
+
+struct Facts {
+    int32_t n_vocab;
+    bool has_template;
+};
+
+Facts read_facts(const shimmy_model * model) {
+    char * json = nullptr;
+    CHECK(shimmy_model_facts(model, &json) == SHIMMY_OK);
+    const std::string text = json;
+    shimmy_string_free(json);
+    const size_t at = text.find("\"n_vocab\":");
+    CHECK(at != std::string::npos);
+    return {std::atoi(text.c_str() + at + std::strlen("\"n_vocab\":")),
+            text.find("\"has_chat_template\":true") != std::string::npos};
+}
+
+shimmy_sampler_params sampler_params() {
+    shimmy_sampler_params p{};
+    p.temperature = 0.8f;
+    p.top_k = 40;
+    p.top_p = 0.95f;
+    p.min_p = 0.05f;
+    p.repeat_penalty = 1.1f;
+    p.repeat_last_n = 8;
+    p.seed = 1;
+    p.n_logprobs = -1;
+    return p;
+}
+
+shimmy_sampler * make_sampler(const shimmy_model * model, const shimmy_sampler_params & params) {
+    const int32_t history[] = {1, 2, 3, 1, 1};
+    shimmy_sampler * sampler = nullptr;
+    CHECK(shimmy_sampler_new(model, &params, history, 5, &sampler) == SHIMMY_OK);
+    return sampler;
+}
+
+// Every path through the stages, over rows with ties, NaN, infinities, and nothing at all.
+void exercise_samplers(const shimmy_model * model, int32_t n_vocab) {
+    const int32_t tokens[] = {0, n_vocab - 1};
+    const float values[] = {-infinity, 5.0f};
+    for (const int32_t top_k : {0, 1, 40, n_vocab, INT32_MAX}) {
+        for (const float top_p : {0.0f, 0.5f, 1.0f}) {
+            for (const float min_p : {0.0f, 0.1f, 1.0f}) {
+                for (const float temperature : {0.0f, 1e-40f, 1.0f, 1e30f}) {
+                    shimmy_sampler_params p = sampler_params();
+                    p.top_k = top_k;
+                    p.top_p = top_p;
+                    p.min_p = min_p;
+                    p.temperature = temperature;
+                    p.n_logprobs = top_k == 40 ? SHIMMY_MAX_LOGPROBS : -1;
+                    p.ignore_eos = top_k == 0;
+                    p.bias_tokens = tokens;
+                    p.bias_values = values;
+                    p.n_bias = 2;
+                    shimmy_sampler * sampler = make_sampler(model, p);
+                    for (int kind = 0; kind < 7; ++kind) {
+                        std::vector<float> row(static_cast<size_t>(n_vocab));
+                        for (size_t i = 0; i < row.size(); ++i) {
+                            const float wave = std::sin(static_cast<float>(i) * 1.7f) * 9.0f;
+                            const float rows[] = {wave, 0.0f, -infinity, std::nanf(""), i % 3 == 0 ? std::nanf("") : wave,
+                                                  i == 7 ? infinity : wave, static_cast<float>(i) * -1e30f};
+                            row[i] = rows[kind];
+                        }
+                        shimmy_sample sample{};
+                        CHECK(shimmy_sampler_sample(sampler, row.data(), n_vocab, &sample) == SHIMMY_OK);
+                        CHECK(sample.token >= -1 && sample.token < n_vocab);
+                    }
+                    shimmy_sampler_free(sampler);
+                }
+            }
+        }
+    }
+}
+
+std::vector<int32_t> exercise_tokenizer(const shimmy_model * model, int32_t n_vocab) {
+    const std::string text = "Hello \xf0\x9f\x99\x82 world <s> \xff\xfe the cat sat on the mat and the dog ran over the hill";
+    std::vector<int32_t> tokens(3);
+    int32_t n = 0;
+    CHECK(shimmy_model_tokenize(model, text.data(), text.size(), true, true, tokens.data(), 3, &n) == SHIMMY_OK);
+    tokens.resize(static_cast<size_t>(n));
+    CHECK(shimmy_model_tokenize(model, text.data(), text.size(), true, true, tokens.data(), n, &n) == SHIMMY_OK);
+    CHECK(shimmy_model_tokenize(model, "", 0, false, false, nullptr, 0, &n) == SHIMMY_OK);
+    std::vector<char> bytes(1);
+    CHECK(shimmy_model_detokenize(model, tokens.data(), static_cast<int32_t>(tokens.size()), true, bytes.data(), 1, &n) ==
+          SHIMMY_OK);
+    bytes.resize(static_cast<size_t>(n));
+    CHECK(shimmy_model_detokenize(model, tokens.data(), static_cast<int32_t>(tokens.size()), true, bytes.data(), n, &n) ==
+          SHIMMY_OK);
+    for (int32_t token = 0; token < n_vocab; ++token) {
+        char piece[64];
+        CHECK(shimmy_model_piece(model, token, piece, 64, &n) == SHIMMY_OK && n <= 64);
+        CHECK(shimmy_model_piece(model, token, nullptr, 0, &n) == SHIMMY_OK);
+    }
+    CHECK(shimmy_model_piece(model, n_vocab, nullptr, 0, &n) == SHIMMY_E_INVALID);
+    return tokens;
+}
+
+struct Step {
+    std::vector<int32_t> seq_ids, positions, lengths, tokens;
+    std::vector<shimmy_sampler *> samplers;
+
+    void add(int32_t seq_id, int32_t position, const std::vector<int32_t> & run, shimmy_sampler * sampler) {
+        seq_ids.push_back(seq_id);
+        positions.push_back(position);
+        lengths.push_back(static_cast<int32_t>(run.size()));
+        tokens.insert(tokens.end(), run.begin(), run.end());
+        samplers.push_back(sampler);
+    }
+
+    int32_t run(shimmy_context * context, shimmy_step_result & result) const {
+        const shimmy_step_batch batch{static_cast<int32_t>(seq_ids.size()), seq_ids.data(), positions.data(),
+                                      lengths.data(), tokens.data(), samplers.data()};
+        return shimmy_context_step(context, &batch, &result);
+    }
+};
+
+void exercise_steps(shimmy_context * context, const shimmy_model * model, const std::vector<int32_t> & prompt) {
+    shimmy_sampler_params p = sampler_params();
+    p.n_logprobs = 5;
+    shimmy_sampler * samplers[] = {make_sampler(model, p), make_sampler(model, sampler_params())};
+    shimmy_step_result result{};
+    Step prefill;
+    prefill.add(0, 0, prompt, samplers[0]);
+    prefill.add(1, 0, {prompt[0]}, nullptr);
+    prefill.add(2, 0, {prompt[0]}, samplers[1]);
+    CHECK(prefill.run(context, result) == SHIMMY_OK);
+    CHECK(shimmy_context_logits(context, 0) != nullptr && shimmy_context_logits(context, 1) == nullptr);
+    int32_t position = static_cast<int32_t>(prompt.size());
+    for (int i = 0; i < 20; ++i) {
+        CHECK(result.tokens[0] >= 0 && result.samples[0].n_top == 5);
+        Step decode;
+        decode.add(0, position++, {result.tokens[0]}, samplers[0]);
+        decode.add(2, 1 + i, {prompt[0]}, samplers[1]);
+        CHECK(decode.run(context, result) == SHIMMY_OK);
+    }
+    Step wrong;
+    wrong.add(0, 0, prompt, nullptr);
+    CHECK(wrong.run(context, result) == SHIMMY_E_INVALID);
+    Step none;
+    CHECK(none.run(context, result) == SHIMMY_E_INVALID);
+    shimmy_sampler_free(samplers[0]);
+    shimmy_sampler_free(samplers[1]);
+}
+
+// After exercise_steps: sequences 0 to 2 hold something, 3 is empty.
+void exercise_memory(shimmy_context * context) {
+    size_t size = 0;
+    for (const int32_t flags : {0, 1}) {
+        CHECK(shimmy_context_state_size(context, 0, flags, &size) == SHIMMY_OK);
+        std::vector<uint8_t> state(size);
+        if (shimmy_context_state_get(context, 0, flags, state.data(), &size) == SHIMMY_OK && flags == 0) {
+            CHECK(shimmy_context_state_set(context, 3, flags, state.data(), size) == SHIMMY_OK);
+            CHECK(shimmy_context_state_set(context, 3, flags, state.data(), size / 2) == SHIMMY_E_INVALID);
+            CHECK(shimmy_context_seq_remove(context, 3, 0, -1) == SHIMMY_OK);
+        }
+    }
+    int32_t first = 0;
+    int32_t last = 0;
+    CHECK(shimmy_context_seq_copy(context, 0, 3, 0, -1) == SHIMMY_OK);
+    CHECK(shimmy_context_seq_range(context, 3, &first, &last) == SHIMMY_OK && last > 0);
+    CHECK(shimmy_context_seq_copy(context, 0, 3, 0, -1) == SHIMMY_E_INVALID);
+    shimmy_context_seq_remove(context, 3, 5, -1);  // not in every memory
+    CHECK(shimmy_context_seq_remove(context, 3, 0, -1) == SHIMMY_OK);
+    CHECK(shimmy_context_seq_remove(context, 4, 0, -1) == SHIMMY_E_INVALID);
+    CHECK(shimmy_context_set_threads(context, 2, 1) == SHIMMY_OK);
+    CHECK(shimmy_context_clear(context) == SHIMMY_OK);
+}
+
+void exercise_limits(shimmy_context * context, const std::vector<int32_t> & prompt) {
+    shimmy_step_result result{};
+    int32_t status = SHIMMY_OK;
+    for (int32_t position = 0; status == SHIMMY_OK && position < 2000; position += static_cast<int32_t>(prompt.size())) {
+        Step step;
+        step.add(0, position, prompt, nullptr);
+        status = step.run(context, result);
+    }
+    CHECK(status == SHIMMY_OK || status == SHIMMY_E_KV_FULL);
+    CHECK(shimmy_context_clear(context) == SHIMMY_OK);
+    std::atomic<bool> started{false};
+    std::thread other([&] {
+        while (!started) {
+            std::this_thread::yield();
+        }
+        shimmy_context_interrupt(context, true);
+    });
+    do {
+        started = true;
+        CHECK(shimmy_context_clear(context) == SHIMMY_OK);
+        Step step;
+        step.add(0, 0, prompt, nullptr);
+        status = step.run(context, result);
+    } while (status == SHIMMY_OK);
+    other.join();
+    CHECK(status == SHIMMY_E_CANCELLED);
+    shimmy_context_interrupt(context, false);
+}
+
+void exercise_context(const shimmy_model * model, const std::vector<int32_t> & prompt, bool unified) {
+    shimmy_context_params p{};
+    shimmy_context_default_params(&p);
+    p.n_ctx = 1024;
+    p.n_batch = 128;
+    p.n_ubatch = 64;
+    p.n_seq_max = 4;
+    p.n_outputs_max = 4;
+    p.n_threads = 1;
+    p.n_threads_batch = 2;
+    p.kv_unified = unified;
+    shimmy_context * context = nullptr;
+    const int32_t status = shimmy_context_new(model, &p, &context);
+    if (status == SHIMMY_E_INVALID && std::strstr(shimmy_last_error(), "embeddings") != nullptr) {
+        return;
+    }
+    CHECK(status == SHIMMY_OK);
+    char * json = nullptr;
+    CHECK(shimmy_context_facts(context, &json) == SHIMMY_OK);
+    shimmy_string_free(json);
+    exercise_steps(context, model, prompt);
+    exercise_memory(context);
+    exercise_limits(context, prompt);
+    shimmy_context_free(context);
+    p.type_k = "nonsense";
+    CHECK(shimmy_context_new(model, &p, &context) == SHIMMY_E_INVALID);
+    CHECK(std::strcmp(shimmy_last_error_param(), "type_k") == 0);
+}
+
+void exercise_chat(const shimmy_model * model) {
+    shimmy_chat * chat = nullptr;
+    CHECK(shimmy_chat_new(model, "{{ raise_exception('no') }}", &chat) == SHIMMY_E_TEMPLATE);
+    CHECK(shimmy_chat_new(model, nullptr, &chat) == SHIMMY_OK);
+    char * json = nullptr;
+    for (const char * body : {"", "[]", "{\"messages\": []}", "{\"messages\": [5]}"}) {
+        CHECK(shimmy_chat_apply(chat, body, &json) != SHIMMY_OK);
+    }
+    const char * body = "{\"messages\": [{\"role\": \"user\", \"content\": \"Hello\"}]}";
+    CHECK(shimmy_chat_apply(chat, body, &json) == SHIMMY_OK);
+    shimmy_string_free(json);
+    shimmy_chat_free(chat);
+}
+
+void exercise(const char * path) {
+    shimmy_model_params params{};
+    shimmy_model_default_params(&params);
+    shimmy_model * model = nullptr;
+    CHECK(shimmy_model_load("/absent.gguf", &params, nullptr, nullptr, &model) == SHIMMY_E_MODEL);
+    CHECK(shimmy_model_load(path, &params, refuse, nullptr, &model) == SHIMMY_E_CANCELLED);
+    CHECK(shimmy_model_load(path, &params, accept, nullptr, &model) == SHIMMY_OK);
+    const Facts facts = read_facts(model);
+    const std::vector<int32_t> prompt = exercise_tokenizer(model, facts.n_vocab);
+    exercise_samplers(model, facts.n_vocab);
+    exercise_context(model, prompt, true);
+    exercise_context(model, prompt, false);
+    if (facts.has_template) {
+        exercise_chat(model);
+    }
+    shimmy_model_free(model);
+}
+
+}  // namespace
+
+int main(int argc, char ** argv) {
+    CHECK(argc > 1);
+    CHECK(shimmy_abi_version() == SHIMMY_ABI_VERSION);
+    CHECK(shimmy_start(-1, 5) == SHIMMY_OK);
+    char * json = nullptr;
+    CHECK(shimmy_build_facts(&json) == SHIMMY_OK);
+    shimmy_string_free(json);
+    for (int i = 1; i < argc; ++i) {
+        std::printf("%s\n", argv[i]);
+        exercise(argv[i]);
+    }
+    return 0;
+}
