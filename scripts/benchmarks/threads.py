@@ -2,8 +2,9 @@
 
 usage: scripts/bench threads [--rounds N] [--model NAME] [--own-pools PATH]
 
-PATH is a llama-bench that was built with -DSHIMMY_OPENMP=OFF. Every round runs all settings in turn in all companies, so that
-a drift of the machine meets all of them. Prints medians of decoded tokens/s and writes build/bench/threads.json.
+PATH is a llama-batched-bench that was built with -DSHIMMY_OPENMP=OFF. Every round runs all settings in turn in all companies, so
+that a drift of the machine meets all of them. Prints medians of decoded tokens/s, of 1 and of 8 sequences, and writes
+build/bench/threads.json.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from pathlib import Path
 import peers
 from peers import ROOT
 
-TOKENS = 64
+TOKENS = 16
+LIMIT_S = 45
 BUSY = [sys.executable, "-c", "while True: pass"]
 
 
@@ -34,41 +36,58 @@ class Setting:
         self.extra = extra
 
     def command(self, model: Path, threads: int, tokens: int) -> list[str]:
-        """A decode run of llama-bench."""
-        common = ["-m", str(model), "-p", "0", "-n", str(tokens), "-t", str(threads), "-r", "1", "-o", "json"]
-        return [str(self.program), *common, *self.extra]
+        """A run of llama-batched-bench with 1 sequence and with 8."""
+        common = ["-m", str(model), "-c", "8192", "-kvu", "-npp", "16", "-ntg", str(tokens), "-npl", "1,8"]
+        return [
+            str(self.program),
+            *common,
+            "-t",
+            str(threads),
+            "-tb",
+            str(threads),
+            "--output-format",
+            "jsonl",
+            *self.extra,
+        ]
 
-    def speed(self, model: Path, threads: int) -> float:
-        """Decoded tokens/s."""
+    def speeds(self, model: Path, threads: int) -> list[float]:
+        """Decoded tokens/s of 1 and of 8 sequences; 0 for what did not end within the limit."""
         environment = {**os.environ, **self.environment}
-        done = subprocess.run(
-            self.command(model, threads, TOKENS), env=environment, capture_output=True, text=True, check=True
+        command = self.command(model, threads, TOKENS)
+        process = subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
-        return float(json.loads(done.stdout)[0]["avg_ts"])
+        try:
+            said, _ = process.communicate(timeout=LIMIT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            said, _ = process.communicate()
+        found = [float(json.loads(line)["speed_tg"]) for line in said.splitlines() if line.startswith("{")]
+        return [*found, 0.0, 0.0][:2]
 
 
 def settings(own_pools: Path | None) -> list[Setting]:
     """What is compared."""
-    openmp = peers.program("llama-bench")
+    openmp = peers.program("llama-batched-bench")
     found = [Setting("openmp, default spin", openmp, {})]
     found += [
         Setting(f"openmp, GOMP_SPINCOUNT={count}", openmp, {"GOMP_SPINCOUNT": str(count)})
-        for count in (0, 100, 1000, 10_000, 100_000)
+        for count in (1000, 10_000, 100_000)
     ]
     if own_pools is not None:
-        found += [Setting(f"own pools, poll {poll}", own_pools, {}, ("--poll", str(poll))) for poll in (0, 1, 50)]
+        found += [Setting(f"own pools, poll {poll}", own_pools, {}, ("--poll", str(poll))) for poll in (0, 50)]
     return found
 
 
-def beside(company: str, setting: Setting, model: Path, threads: int) -> float:
+def beside(company: str, setting: Setting, model: Path, threads: int) -> list[float]:
     """Tokens/s of ``setting`` in ``company``: alone, beside one busy thread, or beside another run of the same."""
     if company == "alone":
-        return setting.speed(model, threads)
-    command = BUSY if company == "beside a busy thread" else setting.command(model, threads, 100_000)
+        return setting.speeds(model, threads)
+    command = BUSY if company == "beside a busy thread" else setting.command(model, threads, 900)
     environment = {**os.environ, **setting.environment}
     neighbour = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        return setting.speed(model, threads)
+        return setting.speeds(model, threads)
     finally:
         neighbour.kill()
         neighbour.wait()
@@ -83,7 +102,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--model", help="a name from `shimmy list` or a path; the default model where not given")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--own-pools", type=Path, help="a llama-bench built with -DSHIMMY_OPENMP=OFF")
+    parser.add_argument("--own-pools", type=Path, help="a llama-batched-bench built with -DSHIMMY_OPENMP=OFF")
     args = parser.parse_args()
     model = peers.find_model(args.model)
     compared = settings(args.own_pools)
@@ -92,11 +111,17 @@ def main() -> None:
         for setting in compared:
             for company in COMPANIES:
                 print(f"round {number}: {setting.name}, {company}", file=sys.stderr, flush=True)
-                speeds[f"{setting.name} | {company}"].append(beside(company, setting, model, args.threads))
-    print(f"{'threads':<30}" + "".join(f"{company:>24}" for company in COMPANIES))
+                one, eight = beside(company, setting, model, args.threads)
+                speeds[f"{setting.name} | {company} | 1"].append(one)
+                speeds[f"{setting.name} | {company} | 8"].append(eight)
+                print(f"    {one:.1f}, {eight:.1f} tokens/s", file=sys.stderr, flush=True)
+    print(f"{'tokens/s of 1 and 8 sequences':<30}" + "".join(f"{company:>24}" for company in COMPANIES))
     for setting in compared:
-        cells = [statistics.median(speeds[f"{setting.name} | {company}"]) for company in COMPANIES]
-        print(f"{setting.name:<30}" + "".join(f"{cell:>24.1f}" for cell in cells))
+        row = f"{setting.name:<30}"
+        for company in COMPANIES:
+            one, eight = (statistics.median(speeds[f"{setting.name} | {company} | {n}"]) for n in (1, 8))
+            row += f"{one:>15.1f}, {eight:>7.1f}"
+        print(row)
     folder = ROOT / "build" / "bench"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "threads.json").write_text(json.dumps(speeds, indent=1), encoding="utf-8")
