@@ -213,9 +213,7 @@ void shimmy_context::append_piece(int32_t token) {
 void shimmy_context::sample(const shimmy_step_batch & in) {
     const size_t n = static_cast<size_t>(in.n_runs);
     samples_.resize(n);
-    drawn_.assign(n, -1);
-    flags_.assign(n, 0);
-    piece_ends_.resize(n);
+    drawn_.assign(3 * n, 0);
     pieces_.clear();
     for (size_t r = 0; r < n; ++r) {
         if (in.samplers[r] != nullptr) {
@@ -227,27 +225,57 @@ void shimmy_context::sample(const shimmy_step_batch & in) {
             if (s.flags == 0) {
                 append_piece(s.token);
             }
-            drawn_[r] = s.token;
-            flags_[r] = s.flags;
+            drawn_[n + r] = s.flags;
         }
-        piece_ends_[r] = static_cast<int32_t>(pieces_.size());
+        drawn_[r] = in.samplers[r] != nullptr ? samples_[r].token : -1;
+        drawn_[2 * n + r] = static_cast<int32_t>(pieces_.size());
     }
 }
 
+void shimmy_context::remember(const shimmy_step_batch & in) {
+    for (int32_t r = 0; r < in.n_runs; ++r) {
+        if (drawn_[static_cast<size_t>(r)] < 0) {
+            return;
+        }
+    }
+    steady_.seq_ids.assign(in.seq_ids, in.seq_ids + in.n_runs);
+    steady_.positions.resize(static_cast<size_t>(in.n_runs));
+    for (int32_t r = 0; r < in.n_runs; ++r) {
+        steady_.positions[static_cast<size_t>(r)] = in.positions[r] + in.lengths[r];
+    }
+    steady_.lengths.assign(static_cast<size_t>(in.n_runs), 1);
+    steady_.tokens.assign(drawn_.begin(), drawn_.begin() + in.n_runs);
+    steady_.samplers.assign(in.samplers, in.samplers + in.n_runs);
+}
+
+void shimmy_context::repeat(shimmy_step_result & out) {
+    require(!steady_.seq_ids.empty(), "the last step did not draw a token for each of its runs");
+    std::swap(steady_, repeated_);  // step() fills the other one
+    shimmy_step_batch in{};
+    in.n_runs = static_cast<int32_t>(repeated_.seq_ids.size());
+    in.seq_ids = repeated_.seq_ids.data();
+    in.positions = repeated_.positions.data();
+    in.lengths = repeated_.lengths.data();
+    in.tokens = repeated_.tokens.data();
+    in.samplers = repeated_.samplers.data();
+    step(in, out);
+}
+
 void shimmy_context::step(const shimmy_step_batch & in, shimmy_step_result & out) {
+    steady_.seq_ids.clear();
     check_runs(in);
     fill(in);
     const int64_t start = now_ns();
     decode();
     const int64_t decoded = now_ns();
     sample(in);
-    out.tokens = drawn_.data();
-    out.flags = flags_.data();
-    out.piece_ends = piece_ends_.data();
+    remember(in);
+    out.drawn = drawn_.data();
     out.pieces = pieces_.data();
     out.samples = samples_.data();
-    out.decode_ns = decoded - start;
-    out.sample_ns = now_ns() - decoded;
+    ++steps;
+    decode_ns += decoded - start;
+    sample_ns += now_ns() - decoded;
 }
 
 const float * shimmy_context::logits(int32_t run) const {
@@ -288,5 +316,17 @@ const char * shimmy_context::memory_kind() const {
     if (llama_model_is_recurrent(m)) {
         return "recurrent";
     }
-    return llama_model_n_swa(m) > 0 ? "sliding_window" : "attention";
+    if (llama_model_n_swa(m) > 0) {
+        return "sliding_window";
+    }
+    // These attend to a selection of tokens and have a cache of their own for choosing them (llama_kv_cache_dsa, _msa): whether
+    // that can be shared from any position is not known.
+    char architecture[64] = "";
+    llama_model_meta_val_str(m, "general.architecture", architecture, sizeof architecture);
+    for (const char * selective : {"minimax-m3", "glm-dsa", "deepseek32", "glm5-next", "hy_v4", "dots3note"}) {
+        if (std::strcmp(architecture, selective) == 0) {
+            return "other";
+        }
+    }
+    return "attention";
 }

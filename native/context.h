@@ -17,6 +17,7 @@ struct shimmy_context {
     shimmy_context(const shimmy_model & model, const shimmy_context_params & params);
 
     void step(const shimmy_step_batch & in, shimmy_step_result & out);
+    void repeat(shimmy_step_result & out);
     void seq_copy(int32_t from, int32_t to, int32_t p0, int32_t p1);
     void seq_remove(int32_t seq_id, int32_t p0, int32_t p1);
     void set_threads(int32_t n_threads, int32_t n_threads_batch);
@@ -32,6 +33,7 @@ struct shimmy_context {
     bool unified() const { return unified_; }
 
     std::atomic<bool> interrupted{false};
+    std::atomic<int64_t> steps{0}, decode_ns{0}, sample_ns{0};
 
   private:
     struct FreeContext {
@@ -47,6 +49,7 @@ struct shimmy_context {
     void decode();
     void sample(const shimmy_step_batch & in);
     void append_piece(int32_t token);
+    void remember(const shimmy_step_batch & in);
 
     const shimmy_model & model_;
     bool unified_;
@@ -60,6 +63,13 @@ struct shimmy_context {
     std::vector<int32_t *> seq_ids_;
     std::vector<int8_t> outputs_;
     std::vector<shimmy_sample> samples_;
-    std::vector<int32_t> drawn_, flags_, piece_ends_;
+    std::vector<int32_t> drawn_;  // [3][n_runs], see shimmy_step_result
     std::string pieces_;
+
+    // What repeat() goes on with; empty where the last step did not draw for all of its runs.
+    struct Steady {
+        std::vector<int32_t> seq_ids, positions, lengths, tokens;
+        std::vector<shimmy_sampler *> samplers;
+    };
+    Steady steady_, repeated_;
 };

@@ -83,6 +83,19 @@ int32_t shimmy_context_step(shimmy_context * context, const shimmy_step_batch * 
     });
 }
 
+int32_t shimmy_context_repeat(shimmy_context * context, shimmy_step_result * out) {
+    return guarded([&] {
+        require(context != nullptr && out != nullptr, "a pointer is NULL");
+        context->repeat(*out);
+    });
+}
+
+void shimmy_context_clock(const shimmy_context * context, shimmy_clock * out) {
+    if (context != nullptr && out != nullptr) {
+        *out = shimmy_clock{context->steps, context->decode_ns, context->sample_ns};
+    }
+}
+
 const float * shimmy_context_logits(shimmy_context * context, int32_t run) {
     return context == nullptr ? nullptr : context->logits(run);
 }

@@ -21,6 +21,9 @@
 #ifndef SHIMMY_BACKEND_NAME
 #define SHIMMY_BACKEND_NAME "cpu"
 #endif
+#ifndef SHIMMY_LLAMA_CPP_COMMIT
+#define SHIMMY_LLAMA_CPP_COMMIT "unknown"
+#endif
 
 namespace {
 
@@ -155,7 +158,7 @@ int32_t shimmy_build_facts(char ** out) {
         }
         common_json facts = common_json::object();
         facts["backend"] = SHIMMY_BACKEND_NAME;
-        facts["llama_cpp"] = llama_version();
+        facts["llama_cpp"] = std::string(llama_version()) + " (" SHIMMY_LLAMA_CPP_COMMIT ")";
         facts["system_info"] = llama_print_system_info();
 #ifdef SHIMMY_OPENMP
         facts["threads"] = "openmp";

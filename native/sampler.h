@@ -14,7 +14,7 @@
 // no candidate array: a stage is a function below that reads the row or narrows `kept_`, in the chain's order.
 struct shimmy_sampler {
   public:
-    // Throws shimmy::Error on values out of range. `vocab` tokens outside 0..n_vocab-1 are refused.
+    // Throws shimmy::Error on values out of range. The ids in `bias` must be below n_vocab; those of `history` that are not are left out.
     shimmy_sampler(const shimmy_sampler_params & params, int32_t n_vocab, std::vector<std::pair<int32_t, float>> bias,
                    const int32_t * history, int32_t n_history);
 

@@ -204,18 +204,28 @@ typedef struct shimmy_step_batch {
 } shimmy_step_batch;
 
 typedef struct shimmy_step_result {
-    const int32_t * tokens;       // [n_runs] the drawn token; -1 where there was no sampler
-    const int32_t * flags;        // [n_runs] SHIMMY_TOKEN_*
-    const int32_t * piece_ends;   // [n_runs] end of each token's bytes in `pieces`
+    const int32_t * drawn;        // [3][n_runs]: the drawn tokens, -1 where there was no sampler; their SHIMMY_TOKEN_* flags; the
+                                  // ends of their bytes in `pieces`. One array, because the caller reads it in one go
     const char * pieces;          // the tokens' text one after another, not terminated; not always whole UTF-8 characters
     const shimmy_sample * samples;  // [n_runs] in full, for the runs whose sampler has logprobs on
-    int64_t decode_ns;            // wall time of llama_decode and of waiting for it
-    int64_t sample_ns;            // wall time of sampling and detokenizing
 } shimmy_step_result;
+
+// Sums over all steps of a context; wall time. May be read from any thread.
+typedef struct shimmy_clock {
+    int64_t steps;
+    int64_t decode_ns;            // in llama_decode and waiting for it
+    int64_t sample_ns;            // sampling and detokenizing
+} shimmy_clock;
 
 // Decodes all runs in one batch, samples every run that has a sampler, and turns the tokens into bytes.
 SHIMMY_API int32_t shimmy_context_step(shimmy_context * context, const shimmy_step_batch * batch,
                                        shimmy_step_result * out);
+
+// One more token for every run of the last step, which must have drawn one for each: the same sequences and samplers, the drawn
+// tokens, the positions after them. Nothing else may have used the context, and no sampler may have been freed, since.
+SHIMMY_API int32_t shimmy_context_repeat(shimmy_context * context, shimmy_step_result * out);
+
+SHIMMY_API void shimmy_context_clock(const shimmy_context * context, shimmy_clock * out);
 
 // The logits row of run `run` of the last step (n_vocab floats, after sampling: bias and penalties are in it).
 // Borrowed; valid until the next step. NULL where the run had no output.

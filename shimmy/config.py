@@ -78,9 +78,9 @@ def load_config(flags: Mapping[str, object], environ: Mapping[str, str] | None =
     return config
 
 
-def child_environ(**changes: str) -> dict[str, str]:
-    """The environment of this process with ``changes``, to start another process with."""
-    return {**os.environ, **changes}
+def child_environ(unless_set: Mapping[str, str] | None = None, /, **changes: str) -> dict[str, str]:
+    """The environment of this process with ``changes``, and ``unless_set`` where it has no value, for another process."""
+    return {**(unless_set or {}), **os.environ, **changes}
 
 
 class _Given(NamedTuple):

@@ -88,12 +88,6 @@ class ModelNotFound(ShimmyError):
         super().__init__(message, name=name, nearest=nearest or [])
 
 
-class ServerBusy(ShimmyError):
-    """The queue of waiting requests is full."""
-
-    code = "server_busy"
-
-
 class ModelFailed(ShimmyError):
     """A model could not be loaded or its worker ended; other models go on."""
 

@@ -1,7 +1,7 @@
 """Values that cross rooms: what is asked of a model, what comes back, what a model is.
 
 All are frozen msgspec structs. Those that cross the socketpair are encoded as msgpack arrays; field order is
-therefore part of the worker protocol (worker/protocol.py has its version).
+therefore part of the worker protocol, whose two ends are always the same version.
 """
 
 from __future__ import annotations
@@ -103,8 +103,8 @@ class Timings(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def predicted_per_second(self) -> float:
-        """Decode speed, tokens/s; the first token belongs to prefill, as in llama-server."""
-        return 1e3 * self.predicted_n / self.predicted_ms if self.predicted_ms > 0 else 0.0
+        """Decode speed, tokens/s: of the tokens after the first, which prefill gave and from which predicted_ms counts."""
+        return 1e3 * (self.predicted_n - 1) / self.predicted_ms if self.predicted_ms > 0 else 0.0
 
 
 class Delta(msgspec.Struct, frozen=True, array_like=True, tag="d"):
@@ -222,7 +222,7 @@ class ContextFacts(msgspec.Struct, frozen=True):
     n_threads: int
     n_threads_batch: int
     kv_unified: bool
-    memory_kind: Literal["attention", "sliding_window", "recurrent", "hybrid"]
+    memory_kind: Literal["attention", "sliding_window", "recurrent", "hybrid", "other"]
 
 
 class ModelInfo(msgspec.Struct, frozen=True):

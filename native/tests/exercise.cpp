@@ -156,9 +156,9 @@ void exercise_steps(shimmy_context * context, const shimmy_model * model, const 
     CHECK(shimmy_context_logits(context, 0) != nullptr && shimmy_context_logits(context, 1) == nullptr);
     int32_t position = static_cast<int32_t>(prompt.size());
     for (int i = 0; i < 20; ++i) {
-        CHECK(result.tokens[0] >= 0 && result.samples[0].n_top == 5);
+        CHECK(result.drawn[0] >= 0 && result.samples[0].n_top == 5);
         Step decode;
-        decode.add(0, position++, {result.tokens[0]}, samplers[0]);
+        decode.add(0, position++, {result.drawn[0]}, samplers[0]);
         decode.add(2, 1 + i, {prompt[0]}, samplers[1]);
         CHECK(decode.run(context, result) == SHIMMY_OK);
     }

@@ -70,7 +70,7 @@ async def _generate(config: Config, args: Mapping[str, Any], entry: Entry, promp
                 sys.stdout.flush()
         assert finished is not None  # generate() ends with it or raises
         if as_json:
-            print(json.dumps(_answer(entry, text, finished), ensure_ascii=False))
+            print(json.dumps(_answer(entry, text, finished)))
         if config.verbose:
             _print_timings(session, finished)
     return 0

@@ -26,10 +26,10 @@ def run(config: Config, args: Mapping[str, Any]) -> int:
     except ShimmyError as error:
         if not args["--json"]:
             raise
-        print(json.dumps(_failure(args["MODEL"], error), ensure_ascii=False))
+        print(json.dumps(_failure(args["MODEL"], error)))
         return 1
     if args["--json"]:
-        print(json.dumps(report, ensure_ascii=False))
+        print(json.dumps(report))
     else:
         _print(report)
     return 0

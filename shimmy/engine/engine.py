@@ -13,7 +13,7 @@ from shimmy.engine.prefix_cache import PrefixCache, can_fork
 from shimmy.engine.scheduler import Part, Scheduler
 from shimmy.engine.sequence import Sequence
 from shimmy.errors import Cancelled, GenerationFailed, KvCacheFull, ShimmyError
-from shimmy.native.context import TOKEN_EOG, TOKEN_NO_LOGITS, Context, Drawn, Run
+from shimmy.native.context import TOKEN_EOG, TOKEN_NO_LOGITS, Context, Drawn, Run, StepOutput
 from shimmy.native.model import Model
 from shimmy.native.sampler import read_logprobs
 from shimmy.types import Delta, Event, Failed, Finished, FinishReason
@@ -61,6 +61,9 @@ class Engine:
         self._scheduler = Scheduler(cache, Pacer(max_step_s), parallel=parallel, n_batch=facts.n_batch)
         self._inbox: SimpleQueue[Sequence | int | None] = SimpleQueue()
         self._events: list[Event] = []
+        self._steady: list[
+            Part
+        ] = []  # the last step's parts, when all of them only decode and nothing has changed since
         self._tokens_drawn = 0
         self._tokens_prefilled = 0
         self._busy_ns = 0
@@ -99,8 +102,10 @@ class Engine:
         while self._take_in():
             started_ns = time.perf_counter_ns()
             self.step_started_at = now = time.monotonic()
-            self._scheduler.admit(now)
-            parts = self._scheduler.plan()
+            parts = self._steady
+            if not parts:
+                self._scheduler.admit(now)
+                parts = self._scheduler.plan()
             if parts:
                 try:
                     self._step(parts)
@@ -117,7 +122,9 @@ class Engine:
             item = self._inbox.get()
             if item is None:
                 return False
+            self._steady = []
             if isinstance(item, Sequence):
+                item.enter(self._n_ctx)
                 self._scheduler.add(item)
                 idle = False
             elif (sequence := self._scheduler.remove(item)) is not None:
@@ -126,67 +133,97 @@ class Engine:
         return True
 
     def _step(self, parts: list[Part]) -> None:
-        runs = []
-        n_prefill = 0
-        for sequence, n in parts:
-            past, tokens = sequence.n_past, sequence.tokens
-            if n == 1 and past + 1 == len(tokens):
-                runs.append(Run(sequence.seq_id, past, tokens[-1:], sequence.sampler))
-            else:
-                n_prefill += n
-                last = past + n == len(tokens)
-                runs.append(Run(sequence.seq_id, past, tokens[past : past + n], sequence.sampler if last else None))
+        """Compute ``parts``. While the same sequences only decode, the step before is repeated without building it again."""
         started = time.monotonic()
+        steady, self._steady = self._steady, []
+        n_prefill = 0
         try:
-            drawn = self._context.step(runs)
+            if steady:
+                output = self._context.repeat(len(parts))
+            else:
+                n_prefill = sum(part.n for part in parts if part.sequence.n_pending > 1)
+                output = self._context.step([_run_of(part) for part in parts])
         except KvCacheFull:
             if (full := self._scheduler.make_room()) is not None:
                 self._scheduler.finish(full)
                 self._end(full, "length")
             return
-        except GenerationFailed as error:
+        except Cancelled:
+            raise
+        except ShimmyError as error:  # computing failed, or memory did: these sequences end, the others go on
             for sequence, _ in parts:
                 self._scheduler.drop(sequence)
                 self._fail(sequence, error)
             return
         now = time.monotonic()
-        self._scheduler.pacer.observe(n_prefill, len(parts) if not n_prefill else self._decoding(parts), now - started)
-        self._tokens_prefilled += n_prefill
-        for index, (part, token) in enumerate(zip(parts, drawn, strict=True)):
-            part.sequence.n_past += part.n
-            if runs[index].sampler is not None:
-                self._take_token(part.sequence, token, index, now)
+        n_decoding = len(parts) if not n_prefill else sum(1 for part in parts if part.n == 1)
+        self._scheduler.pacer.observe(n_prefill, n_decoding, now - started)
+        if steady:
+            goes_on = self._take_steady(parts, output, now)
+        else:
+            goes_on = self._take_all(parts, output, now) and not n_prefill
+            self._tokens_prefilled += n_prefill
+        if goes_on:
+            self._steady = parts
 
-    @staticmethod
-    def _decoding(parts: list[Part]) -> int:
-        return sum(1 for part in parts if part.n == 1)
+    def _take_all(self, parts: list[Part], output: StepOutput, now: float) -> bool:
+        """The tokens of any step. Returns whether all its sequences go on."""
+        goes_on = True
+        for run, ((sequence, n), drawn) in enumerate(zip(parts, output.drawn(), strict=True)):
+            sequence.n_past += n
+            if sequence.n_past == len(sequence.tokens):
+                goes_on &= self._take_token(sequence, drawn, run, now)
+                self._tokens_drawn += 1
+        return goes_on
 
-    def _take_token(self, sequence: Sequence, drawn: Drawn, run: int, now: float) -> None:
-        """One drawn token: text, events, the end."""
+    def _take_steady(self, parts: list[Part], output: StepOutput, now: float) -> bool:
+        """The same for a repeated step: the inner loop, with as little for a plain token as can be."""
+        numbers, pieces = output
+        n = len(parts)
+        start = 0
+        goes_on = True
+        for run, (sequence, _) in enumerate(parts):
+            token, flags, end = numbers[run], numbers[n + run], numbers[2 * n + run]
+            piece = pieces[start:end]
+            start = end
+            sequence.n_past += 1
+            tokens = sequence.tokens
+            if flags or sequence.special or len(tokens) + 1 >= sequence.limit:
+                goes_on &= self._take_token(sequence, Drawn(token, flags, piece), run, now)
+                continue
+            tokens.append(token)
+            if text := sequence.output.push(piece):
+                self._events.append(Delta(sequence.id, text, len(tokens) - sequence.n_prompt))
+        self._tokens_drawn += n
+        return goes_on
+
+    def _take_token(self, sequence: Sequence, drawn: Drawn, run: int, now: float) -> bool:
+        """One drawn token: text, events, the end. Returns whether the sequence goes on."""
         if drawn.flags & TOKEN_NO_LOGITS:
             self._scheduler.drop(sequence)
             self._fail(sequence, GenerationFailed("the model gave no finite logits; its file may be damaged"))
-            return
-        self._tokens_drawn += 1
+            return False
         sequence.tokens.append(drawn.token)
-        sequence.last_token_at = now
         if not sequence.first_token_at:
             sequence.first_token_at = now
         ended = bool(drawn.flags & TOKEN_EOG)
         text = "" if ended else sequence.output.push(drawn.piece)
         if sequence.sampler.n_logprobs is not None and not ended:
             sequence.logprobs.append(read_logprobs(self._model, self._context.sample_of(run)))
-        reason = sequence.finish_reason(self._n_ctx, ended=ended)
+        reason = sequence.finish_reason(ended=ended)
         if reason is not None:
             self._scheduler.finish(sequence)
             self._end(sequence, reason, text)
-        elif text:
+            return False
+        if text:
             logprobs = None
             if sequence.logprobs:
                 logprobs, sequence.logprobs = sequence.logprobs, []
             self._events.append(Delta(sequence.id, text, sequence.n_generated, logprobs))
+        return True
 
     def _end(self, sequence: Sequence, reason: FinishReason, text: str = "") -> None:
+        sequence.last_token_at = time.monotonic()
         if not sequence.output.stopped:
             text += sequence.output.flush()
         self._events.append(
@@ -202,3 +239,11 @@ class Engine:
         if self._events:
             events, self._events = self._events, []
             self._emit(events)
+
+
+def _run_of(part: Part) -> Run:
+    """The native run of a part; only the last pending token draws."""
+    sequence, n = part
+    past, tokens = sequence.n_past, sequence.tokens
+    end = past + n
+    return Run(sequence.seq_id, past, tokens[past:end], sequence.sampler if end == len(tokens) else None)

@@ -13,17 +13,27 @@ class TextOutput:
     after it is never released.
     """
 
-    __slots__ = ("_decoder", "_held", "_stops", "stopped")
+    __slots__ = ("_decoder", "_held", "_inside", "_stops", "stopped")
 
     def __init__(self, stops: Sequence[str] = ()) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._stops = [stop for stop in stops if stop]
         self._held = ""
+        self._inside = False  # a character, of which more bytes are to come
         self.stopped = False
+
+    @property
+    def has_stops(self) -> bool:
+        """Whether a stop string may end the text."""
+        return bool(self._stops)
 
     def push(self, piece: bytes) -> str:
         """Take one token's bytes; the text that may be shown now. Sets ``stopped`` when a stop string is complete."""
-        text = self._decoder.decode(piece)
+        if not self._inside and piece.isascii():
+            text = piece.decode("ascii")  # nearly all text, and much faster than the decoder
+        else:
+            text = self._decoder.decode(piece)
+            self._inside = bool(self._decoder.getstate()[0])
         if not self._stops:
             return text
         text = self._held + text

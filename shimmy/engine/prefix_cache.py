@@ -55,7 +55,7 @@ def common_prefix(a: list[int], b: list[int]) -> int:
 class PrefixCache:
     """Owns all sequence ids of a context: free, leased to a running sequence, or a leaf. Engine thread only.
 
-    max_parked: most tokens that leaves may hold together; every parked cell below the highest used one makes each decode a
+    max_parked: most tokens that leaves may hold together, but for the newest, a conversation of any length; every parked cell below the highest used one makes each decode a
     little slower.
     """
 
@@ -93,11 +93,11 @@ class PrefixCache:
         """Take a sequence's id back; what it computed becomes a leaf."""
         seq_id, sequence.seq_id = sequence.seq_id, -1
         self._leased.discard(seq_id)
-        if sequence.n_past and sequence.cache_prompt and sequence.n_past <= self._max_parked:
+        if sequence.n_past and sequence.cache_prompt:
             self._leaves[seq_id] = sequence.tokens[: sequence.n_past]
             self.parked += sequence.n_past
-            while self.parked > self._max_parked:
-                self.evict()
+            while self.parked > self._max_parked and self.evict(keep=seq_id):
+                pass
         else:
             self._memory.seq_remove(seq_id)
             self._free.append(seq_id)

@@ -24,6 +24,7 @@ class Sequence:
         "first_token_at",
         "id",
         "last_token_at",
+        "limit",
         "logprobs",
         "max_tokens",
         "n_cached",
@@ -32,6 +33,7 @@ class Sequence:
         "output",
         "sampler",
         "seq_id",
+        "special",
         "started_at",
         "submitted_at",
         "tokens",
@@ -57,6 +59,10 @@ class Sequence:
         self.sampler = sampler
         self.max_tokens = max_tokens
         self.output = TextOutput(stops)
+        self.special = (
+            False  # logprobs or stop strings: more to do with a token than to show it; set when it is taken in
+        )
+        self.limit = 0  # tokens, prompt included, at which the engine ends it; set when it is taken in
         self.cache_prompt = cache_prompt
         self.logprobs: list[TokenLogprob] = []
         self.submitted_at = submitted_at
@@ -91,10 +97,14 @@ class Sequence:
             predicted_ms=1e3 * max(self.last_token_at - first, 0.0),
         )
 
-    def finish_reason(self, n_ctx: int, *, ended: bool) -> FinishReason | None:
+    def enter(self, n_ctx: int) -> None:
+        """Fix what the engine asks for at each token; a sequence ends where the context of ``n_ctx`` tokens does."""
+        self.special = self.output.has_stops or self.sampler.n_logprobs is not None
+        wanted = n_ctx if self.max_tokens is None else self.n_prompt + self.max_tokens
+        self.limit = min(wanted, n_ctx)
+
+    def finish_reason(self, *, ended: bool) -> FinishReason | None:
         """Why the sequence ends after its newest token, None when it goes on; ``ended``: that token ends a generation."""
         if ended or self.output.stopped:
             return "stop"
-        if self.max_tokens is not None and self.n_generated >= self.max_tokens:
-            return "length"
-        return "length" if len(self.tokens) >= n_ctx else None
+        return "length" if len(self.tokens) >= self.limit else None

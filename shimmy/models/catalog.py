@@ -92,7 +92,7 @@ class Catalog:
             if self.default is None:
                 raise ModelNotFound(DEFAULT, nearest=[])
             return self.default
-        if is_path(name) and (Path(name).exists() or os.path.basename(name) != name):  # noqa: PTH119
+        if is_path(name) and (os.path.lexists(name) or os.path.basename(name) != name):  # noqa: PTH119
             return self._at_path(Path(os.path.expanduser(name)).absolute())  # noqa: PTH111
         wanted = safe_name(name)
         starting = [entry for entry in self.entries if entry.id.startswith(name.lower())]

@@ -1,6 +1,6 @@
 """What was read from model files, kept by path, size and time of change.
 
-A scan of unchanged files then opens none of them and need not import gguf (0.2 s). The cache is never needed:
+A scan of unchanged files then opens none of them. The cache is never needed:
 whatever is wrong with it, the files are read again.
 """
 

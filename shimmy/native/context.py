@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import msgspec
@@ -39,13 +38,29 @@ class Drawn(NamedTuple):
     piece: bytes
 
 
-@dataclass
-class StepClock:
+class StepClock(NamedTuple):
     """Sums over all steps; wall time in nanoseconds."""
 
-    steps: int = 0
-    decode_ns: int = 0
-    sample_ns: int = 0
+    steps: int
+    decode_ns: int
+    sample_ns: int
+
+
+class StepOutput(NamedTuple):
+    """What a step drew for its ``n`` runs, as it came: a list of 3 n numbers (tokens, flags, ends of pieces) and all pieces.
+
+    For the engine's inner loop; ``drawn`` makes it readable.
+    """
+
+    numbers: list[int]
+    pieces: bytes
+
+    def drawn(self) -> list[Drawn]:
+        """One entry for each run."""
+        n = len(self.numbers) // 3
+        tokens, flags, ends = self.numbers[:n], self.numbers[n : 2 * n], self.numbers[2 * n :]
+        starts = [0, *ends]
+        return [Drawn(tokens[run], flags[run], self.pieces[starts[run] : ends[run]]) for run in range(n)]
 
 
 def available_cores() -> int:
@@ -97,7 +112,7 @@ class Context:
         self._batch = ffi.new("shimmy_step_batch *")
         self._result = ffi.new("shimmy_step_result *")
         self._n_vocab = model.facts.n_vocab
-        self.clock = StepClock()
+        self._repeat = library().shimmy_context_repeat
         facts = ffi.new("char **")
         check(library().shimmy_context_facts(self._handle, facts))
         self.facts = msgspec.json.decode(take_string(facts), type=ContextFacts)
@@ -107,12 +122,12 @@ class Context:
         library().shimmy_context_free(self._handle)
         self._handle = ffi.NULL
 
-    def step(self, runs: Sequence[Run]) -> list[Drawn]:
+    def step(self, runs: Sequence[Run]) -> StepOutput:
         """Decode all runs in one batch and draw a token for each that has a sampler.
 
         Raises KvCacheFull (nothing changed), Cancelled, GenerationFailed (drop the sequences), InvalidRequest.
         """
-        batch, result = self._batch, self._result
+        batch = self._batch
         n = len(runs)
         # The arrays must live until the call returns; cffi's struct fields do not hold them.
         seq_ids = ffi.new("int32_t[]", [run.seq_id for run in runs])
@@ -127,20 +142,29 @@ class Context:
         batch.lengths = lengths
         batch.tokens = tokens
         batch.samplers = samplers
-        check(library().shimmy_context_step(self._handle, batch, result))
-        clock = self.clock
-        clock.steps += 1
-        clock.decode_ns += result.decode_ns
-        clock.sample_ns += result.sample_ns
-        ends = ffi.unpack(result.piece_ends, n)
-        pieces = bytes(ffi.buffer(result.pieces, ends[-1])) if ends[-1] else b""
-        starts = [0, *ends]
-        return [
-            Drawn(token, flags, pieces[start:end])
-            for token, flags, start, end in zip(
-                ffi.unpack(result.tokens, n), ffi.unpack(result.flags, n), starts, ends, strict=False
-            )
-        ]
+        check(library().shimmy_context_step(self._handle, batch, self._result))
+        return self._output(n)
+
+    def repeat(self, n: int) -> StepOutput:
+        """One more token for each of the ``n`` runs of the last step, all of which drew one: costs next to nothing here.
+
+        Nothing else may have used the context, and no sampler may have been closed, since. Raises as ``step`` does.
+        """
+        if status := self._repeat(self._handle, self._result):
+            check(status)
+        return self._output(n)
+
+    def _output(self, n: int) -> StepOutput:
+        numbers = ffi.unpack(self._result.drawn, 3 * n)
+        end = numbers[-1]
+        return StepOutput(numbers, ffi.buffer(self._result.pieces, end)[:] if end else b"")
+
+    @property
+    def clock(self) -> StepClock:
+        """Sums over all steps; from any thread."""
+        raw = ffi.new("shimmy_clock *")
+        library().shimmy_context_clock(self._handle, raw)
+        return StepClock(raw.steps, raw.decode_ns, raw.sample_ns)
 
     def sample_of(self, run: int) -> Any:
         """The ``shimmy_sample`` of a run of the last step, for sampler.read_logprobs; valid until the next step."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ _ERRORS: dict[int, type[ShimmyError]] = {
 }
 
 try:
-    from shimmy.native import _abi
+    _abi = import_module("shimmy.native._abi")  # not in the tree: the build puts it beside the library
 except ImportError as error:
     raise NativeLibraryError("shimmy was not built: run 'pip install .' or scripts/shimmy") from error
 

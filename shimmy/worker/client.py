@@ -30,15 +30,17 @@ from shimmy.worker.protocol import (
 )
 
 _STDERR_KEPT = 4096
+# A model file's texts are in llama.cpp's log: nothing in them may command the terminal.
+_HARMLESS = bytes(byte if byte in b"\n\t" or (byte >= 0x20 and byte != 0x7F) else ord("?") for byte in range(256))
 # What is on stderr when an allocation failed: C++'s, ggml's, and the assertion behind ggml's.
 _NO_MEMORY = ("std::bad_alloc", "MemoryError", "insufficient memory", "mem_buffer != NULL")
 _END_WAIT_S = 2.0
 _ENVIRONMENT = {
     # A crash must be quick and quiet: llama.cpp would start a debugger to print a backtrace.
     "GGML_NO_BACKTRACE": "1",
-    # How long OpenMP's waiting threads spin. Its default starves every other process on the cores (docs/performance.md).
-    "GOMP_SPINCOUNT": "1000",
 }
+# How long OpenMP's waiting threads spin. Its default starves every other process on the cores (docs/performance.md).
+_UNLESS_SET = {"GOMP_SPINCOUNT": "1000"}
 
 
 class WorkerClient:
@@ -85,7 +87,7 @@ class WorkerClient:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
-                env=child_environ(**_ENVIRONMENT),
+                env=child_environ(_UNLESS_SET, **_ENVIRONMENT),
                 start_new_session=True,
             )
         except OSError as error:
@@ -190,7 +192,7 @@ class WorkerClient:
             self._stderr = (self._stderr + data)[-_STDERR_KEPT:]
             if self._show_log:
                 with contextlib.suppress(OSError):  # nobody reads our stderr: the worker's must still be emptied
-                    sys.stderr.buffer.write(data)
+                    sys.stderr.buffer.write(data.translate(_HARMLESS))
                     sys.stderr.flush()
 
     async def _read_reports(self) -> None:
@@ -263,12 +265,10 @@ def death_message(code: int | None, stderr: str) -> str:
         return f"the memory did not suffice ({last}): use a smaller model or a smaller --ctx"
     if code is None or code >= 0:
         return f"the model's process ended{f' with code {code}' if code else ''}{f': {last}' if last else ''}"
-    match -code:
-        case signal.SIGABRT:
-            return f"llama.cpp gave up on this model: {last or 'no reason given'}; the file may be damaged"
-        case signal.SIGBUS:
-            return "the model file was cut short while it was in use: put it back and load it again"
-        case signal.SIGKILL:
-            return "the model's process was killed, probably for lack of memory: use a smaller model or a smaller --ctx"
-        case number:
-            return f"the model's process ended by signal {number}{f': {last}' if last else ''}"
+    by_signal: dict[int, str] = {
+        signal.SIGABRT: f"llama.cpp gave up on this model: {last or 'no reason given'}; the file may be damaged",
+        signal.SIGBUS: "the model file was cut short while it was in use: put it back and load it again",
+        signal.SIGKILL: "the model's process was killed, probably for lack of memory: use a smaller model or a smaller --ctx",
+        signal.SIGSEGV: "llama.cpp crashed on this model or this request: try another file or text",
+    }
+    return by_signal.get(-code, f"the model's process ended by signal {-code}{f': {last}' if last else ''}")

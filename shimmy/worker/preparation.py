@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 from shimmy.engine.sequence import Sequence
@@ -9,6 +10,11 @@ from shimmy.errors import ContextLengthExceeded, InvalidRequest, TemplateFailed
 from shimmy.native.sampler import Sampler
 from shimmy.types import MAX_STOPS, GenerateRequest
 from shimmy.worker.loading import LoadedModel, template_reason
+
+# llama.cpp splits the texts of some vocabularies with std::regex, which recurses about 320 bytes a character of one stretch.
+STACK_BYTES = 128 * 2**20
+MAX_STRETCH = 250_000
+_STRETCH = re.compile(r"\S+|\s+")
 
 
 def prepare(request: GenerateRequest, loaded: LoadedModel) -> Sequence:
@@ -56,7 +62,14 @@ def _prompt_tokens(request: GenerateRequest, loaded: LoadedModel) -> tuple[list[
         except TemplateFailed as error:
             message = f"the model's chat template refuses the messages: {template_reason(error)}"
             raise TemplateFailed(message, param="messages", details=error.message) from error
-        return loaded.model.tokenize(rendered.prompt), rendered.stops
+        return _tokenize(loaded, rendered.prompt), rendered.stops
     if request.prompt is None:
         raise InvalidRequest("one of prompt, prompt_tokens and messages is needed", param="prompt")
-    return loaded.model.tokenize(request.prompt), []
+    return _tokenize(loaded, request.prompt), []
+
+
+def _tokenize(loaded: LoadedModel, text: str) -> list[int]:
+    """Raises InvalidRequest on a stretch without any break that could overflow the stack."""
+    if len(text) > MAX_STRETCH and any(len(stretch) > MAX_STRETCH for stretch in _STRETCH.findall(text)):
+        raise InvalidRequest(f"the prompt has more than {MAX_STRETCH:,} characters without a break", param="prompt")
+    return loaded.model.tokenize(text)

@@ -22,7 +22,7 @@ from shimmy.errors import ShimmyError
 from shimmy.native import ffi
 from shimmy.types import Event, Failed, Finished, Timings, Usage
 from shimmy.worker.loading import LoadedModel, load
-from shimmy.worker.preparation import prepare
+from shimmy.worker.preparation import STACK_BYTES, prepare
 from shimmy.worker.protocol import (
     Abort,
     Events,
@@ -72,9 +72,11 @@ class Worker:
             max_step_s=command.max_step_s,
             n_ctx=loaded.n_ctx,
         )
+        usual = threading.stack_size(STACK_BYTES)
         threading.Thread(
             target=self._guard, args=(lambda: self._prepare(loaded),), name="preparation", daemon=True
         ).start()
+        threading.stack_size(usual)
         self._send(report)
         self._engine.run()
 
@@ -106,8 +108,12 @@ class Worker:
                 case Load():
                     self._loads.put(command)
                     watcher.start()
-                case Submit() | Abort():
+                case Submit():
                     self._requests.put(command)
+                case Abort():
+                    if self._engine is not None:
+                        self._engine.abort(command.id)  # at once: preparation may be busy with somebody else's prompt
+                    self._requests.put(command)  # again behind its request, if that is still to be prepared
         os._exit(0)
 
     def _pong(self, n: int) -> Pong:
@@ -157,7 +163,7 @@ class Worker:
 
 def main() -> None:
     """Entry point: the socket's descriptor is the only argument."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole terminal group; the front end decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the front end decides what an interrupt means
     with contextlib.suppress(ImportError, ValueError, OSError):
         import resource  # not on Windows
 

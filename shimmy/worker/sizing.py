@@ -26,11 +26,25 @@ def free_memory() -> int:
         if limit != resource.RLIM_INFINITY:
             free = min(free, limit - psutil.Process().memory_info().vms)
     with suppress(OSError, ValueError, IndexError):
-        group = Path("/sys/fs/cgroup") / Path("/proc/self/cgroup").read_text().strip().split("::")[1].lstrip("/")
-        most = (group / "memory.max").read_text().strip()
-        if most != "max":
-            free = min(free, int(most) - int((group / "memory.current").read_text()))
+        root = Path("/sys/fs/cgroup")
+        group = root / Path("/proc/self/cgroup").read_text().split("::")[1].splitlines()[0].lstrip("/")
+        for folder in (group, *group.parents):
+            if folder.is_relative_to(root):
+                free = min(free, _free_in_group(folder, free))
     return max(free, 0)
+
+
+def _free_in_group(folder: Path, unlimited: int) -> int:
+    """Bytes left below a control group's limit; pages of files that can be dropped count as free."""
+    try:
+        most = (folder / "memory.max").read_text().strip()
+        if most == "max":
+            return unlimited
+        used = int((folder / "memory.current").read_text())
+        stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        return int(most) - used + int(stat.get("inactive_file", 0))
+    except (OSError, ValueError):
+        return unlimited
 
 
 def choose_n_ctx(

@@ -194,7 +194,7 @@ def generate_plainly(model: Model, context: Context, prompt: Items[int], n: int)
     sampler = Sampler(model, GREEDY, [], n_ctx=context.facts.n_ctx)
     pending, position = list(prompt), 0
     while len(tokens) < n:
-        drawn = context.step([Run(0, position, pending, sampler)])[0]
+        drawn = context.step([Run(0, position, pending, sampler)]).drawn()[0]
         second, first = np.sort(np.array(context.logits_of(0)))[-2:]
         tokens.append(drawn.token)
         gaps.append(float(first - second))

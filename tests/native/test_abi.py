@@ -6,11 +6,12 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from shimmy.native import ffi as binding
 from shimmy.native.context import PARTIAL_STATE, TOKEN_EOG, TOKEN_NO_LOGITS, Context, Run
-from shimmy.native.ffi import ffi, library
+from shimmy.native.ffi import build_facts, ffi, library
 from shimmy.native.model import Model
 
 HEADER = Path(__file__).resolve().parents[2] / "native" / "shimmy.h"
@@ -50,6 +51,7 @@ NULL_CALLS: dict[str, Callable[[], int]] = {
     "context_facts": lambda: library().shimmy_context_facts(ffi.NULL, ffi.NULL),
     "context_set_threads": lambda: library().shimmy_context_set_threads(ffi.NULL, 1, 1),
     "context_step": lambda: library().shimmy_context_step(ffi.NULL, ffi.NULL, ffi.NULL),
+    "context_repeat": lambda: library().shimmy_context_repeat(ffi.NULL, ffi.NULL),
     "context_seq_remove": lambda: library().shimmy_context_seq_remove(ffi.NULL, 0, 0, -1),
     "context_seq_copy": lambda: library().shimmy_context_seq_copy(ffi.NULL, 0, 1, 0, -1),
     "context_seq_range": lambda: library().shimmy_context_seq_range(ffi.NULL, 0, ffi.NULL, ffi.NULL),
@@ -116,3 +118,8 @@ def test_unknown_state_flags_and_small_buffers_are_refused(llama: Model, make_co
 def test_the_python_module_was_made_from_this_header() -> None:
     declared = set(re.findall(r"\bshimmy_\w+(?=\()", HEADER.read_text(encoding="utf-8")))
     assert {name for name in declared if hasattr(library(), name)} >= declared - {"shimmy_progress_fn"}
+
+
+def test_the_library_was_built_for_the_threads_that_ggml_has() -> None:
+    facts = msgspec.json.decode(build_facts())
+    assert (facts["threads"] == "openmp") == ("OPENMP = 1" in facts["system_info"])

@@ -93,7 +93,7 @@ def test_a_quantized_cache_that_does_not_fit_the_heads_is_refused(llama: Model, 
 def test_every_kind_of_cache_decodes(llama: Model, make_context: MakeContext, kv: str, flash_attn: str) -> None:
     context = make_context(llama, type_k=kv, type_v=kv, flash_attn=flash_attn)
     sampler = Sampler(llama, SamplingParams(temperature=0), [], n_ctx=512)
-    assert context.step([Run(0, 0, llama.tokenize("hello"), sampler)])[0].piece
+    assert context.step([Run(0, 0, llama.tokenize("hello"), sampler)]).drawn()[0].piece
     sampler.close()
 
 
@@ -101,7 +101,7 @@ def test_every_kind_of_cache_decodes(llama: Model, make_context: MakeContext, kv
 def test_scaled_positions_decode(llama: Model, make_context: MakeContext, rope_scaling: str) -> None:
     context = make_context(llama, rope_scaling=rope_scaling, rope_freq_base=20_000.0, rope_freq_scale=0.5)
     sampler = Sampler(llama, SamplingParams(temperature=0), [], n_ctx=512)
-    assert context.step([Run(0, 0, llama.tokenize("hello"), sampler)])[0].piece
+    assert context.step([Run(0, 0, llama.tokenize("hello"), sampler)]).drawn()[0].piece
     sampler.close()
 
 

@@ -44,5 +44,5 @@ def test_european_text_survives_tokens(model: Model, text: str) -> None:
 def test_a_fact_survives_a_quantized_cache(model: Model, make_context: Callable[..., Context], kv: str) -> None:
     context = make_context(model, n_ctx=256, n_seq_max=1, type_k=kv, type_v=kv, flash_attn="on")
     with closing(Sampler(model, SamplingParams(temperature=0), [], n_ctx=256)) as sampler:
-        drawn = context.step([Run(0, 0, model.tokenize("The capital of France is"), sampler)])
+        drawn = context.step([Run(0, 0, model.tokenize("The capital of France is"), sampler)]).drawn()
     assert drawn[0].piece == b" Paris"

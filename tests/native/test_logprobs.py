@@ -65,7 +65,7 @@ def test_a_step_gives_logprobs_with_the_bytes_of_each_token(llama: Model, make_c
     row = np.array(context.logits_of(0), dtype=np.float32)
     context.clear()
     asking = Sampler(llama, SamplingParams(temperature=0, n_logprobs=5, logit_bias={1: 1.0}), [], n_ctx=512)
-    drawn = context.step([Run(0, 0, tokens, asking)])[0]
+    drawn = context.step([Run(0, 0, tokens, asking)]).drawn()[0]
     found = read_logprobs(llama, context.sample_of(0))
     assert found.token == drawn.token
     assert found.piece == drawn.piece

@@ -69,7 +69,7 @@ def test_runs_of_several_sequences_in_one_batch_do_not_see_each_other(
     samplers = [Sampler(wide_decoder, SamplingParams(temperature=0), [], n_ctx=512) for _ in prompts]
     drawn = context.step(
         [Run(i, 0, prompt, sampler) for i, (prompt, sampler) in enumerate(zip(prompts, samplers, strict=True))]
-    )
+    ).drawn()
     for i, row in enumerate(alone):
         assert np.abs(np.array(context.logits_of(i)) - row).max() < TOLERANCE
         assert drawn[i] == Drawn(int(row.argmax()), 0, wide_decoder.piece(int(row.argmax())))
@@ -80,14 +80,14 @@ def test_runs_of_several_sequences_in_one_batch_do_not_see_each_other(
 def test_two_runs_of_one_sequence_follow_each_other(llama: Model, make_context: MakeContext, greedy: Sampler) -> None:
     context = make_context(llama)
     tokens = text_tokens(llama, 20)
-    drawn = context.step([Run(0, 0, tokens[:10], greedy), Run(0, 10, tokens[10:], greedy)])
+    drawn = context.step([Run(0, 0, tokens[:10], greedy), Run(0, 10, tokens[10:], greedy)]).drawn()
     assert context.seq_range(0) == (0, 19)
     assert all(entry.token >= 0 for entry in drawn)
 
 
 def test_a_run_without_a_sampler_draws_nothing(llama: Model, make_context: MakeContext, greedy: Sampler) -> None:
     context = make_context(llama)
-    drawn = context.step([Run(0, 0, [1, 2], None), Run(1, 0, [3], greedy), Run(2, 0, [4, 5, 6], None)])
+    drawn = context.step([Run(0, 0, [1, 2], None), Run(1, 0, [3], greedy), Run(2, 0, [4, 5, 6], None)]).drawn()
     assert drawn[0] == drawn[2] == Drawn(-1, 0, b"")
     assert drawn[1].token >= 0
     assert context.logits_of(0) == []
@@ -101,7 +101,7 @@ def test_an_end_token_is_flagged_and_has_no_bytes(llama: Model, make_context: Ma
         token = llama.facts.special_tokens[name]
         assert token is not None
         sampler = Sampler(llama, SamplingParams(temperature=0, logit_bias={token: 1000.0}), [], n_ctx=512)
-        assert context.step([Run(0, 0, [1], sampler)]) == [Drawn(token, TOKEN_EOG, b"")]
+        assert context.step([Run(0, 0, [1], sampler)]).drawn() == [Drawn(token, TOKEN_EOG, b"")]
         sampler.close()
         context.clear()
 
@@ -213,3 +213,35 @@ def test_the_clock_counts_steps_that_worked(llama: Model, make_context: MakeCont
         context.step([Run(0, 0, [1], None)])
     assert context.clock.steps == 1
     assert context.clock.decode_ns > 0
+
+
+def test_repeating_a_step_gives_what_building_it_again_gives(wide_decoder: Model, make_context: MakeContext) -> None:
+    prompts = [text_tokens(wide_decoder, n) for n in (5, 30)]
+    found: list[list[list[Drawn]]] = []
+    for repeats in (True, False):
+        context = make_context(wide_decoder)
+        samplers = [Sampler(wide_decoder, SamplingParams(temperature=0), [], n_ctx=512) for _ in prompts]
+        runs = [Run(i, 0, prompt, samplers[i]) for i, prompt in enumerate(prompts)]
+        steps = [context.step(runs).drawn()]
+        for done in range(6):
+            if repeats:
+                output = context.repeat(2)
+            else:
+                output = context.step(
+                    [Run(i, len(prompts[i]) + done, [steps[-1][i].token], samplers[i]) for i in range(2)]
+                )
+            steps.append(output.drawn())
+        found.append(steps)
+        assert context.clock.steps == 7
+        for sampler in samplers:
+            sampler.close()
+    assert found[0] == found[1]
+
+
+def test_a_step_without_a_draw_for_each_run_cannot_be_repeated(llama: Model, make_context: MakeContext) -> None:
+    context = make_context(llama)
+    with pytest.raises(InvalidRequest):
+        context.repeat(1)
+    context.step([Run(0, 0, [1, 2, 3], None)])
+    with pytest.raises(InvalidRequest):
+        context.repeat(1)

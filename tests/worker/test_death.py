@@ -253,7 +253,8 @@ ABORTED = "/some/where/ggml/src/ggml.c:12: GGML_ASSERT({0}) failed\n"
         (1, "Traceback ...\nMemoryError\n", "the memory did not suffice"),
         (-7, "", "cut short while it was in use"),
         (-9, "", "was killed"),
-        (-11, "", "ended by signal 11"),
+        (-11, "", "crashed on this model or this request"),
+        (-4, "", "ended by signal 4"),
     ],
 )
 def test_a_death_is_told_in_one_line(code: int | None, stderr: str, said: str) -> None:
