@@ -13,6 +13,7 @@ import pytest
 from shimmy import __version__
 from shimmy.settings import SETTINGS
 from tests.cli.running import TIMEOUT_S, Done, Shimmy, said
+from tests.tiny.models import write_llama
 
 GREEDY = ("--temperature", "0", "--max-tokens", "12")
 
@@ -245,3 +246,13 @@ def test_an_output_that_is_not_unicode_gets_escapes(shimmy: Shimmy) -> None:
     assert done == Done(0, f"shimmy {__version__}\n", "")
     line = said(shimmy("generate", "modèle", "--prompt", "x", environ={"PYTHONIOENCODING": "ascii"}), 1)
     assert line.startswith("no model named 'mod\\xe8le'")
+
+
+def test_json_is_json_whatever_the_output_can_write(shimmy: Shimmy, tmp_path: Path) -> None:
+    path = tmp_path / "bytes.gguf"
+    write_llama(path, raw_bytes=True)
+    arguments = ("generate", path, "--prompt", "hello", "--max-tokens", "40", "--temperature", "5", "--seed", "1")
+    plain = json.loads(shimmy(*arguments, "--json").out)
+    escaped = json.loads(shimmy(*arguments, "--json", environ={"PYTHONIOENCODING": "ascii"}).out)
+    assert not plain["text"].isascii()
+    assert escaped["text"] == plain["text"]

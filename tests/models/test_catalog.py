@@ -133,3 +133,9 @@ def test_info_says_what_the_file_holds_without_control_characters(home: Path) ->
     assert (info.architecture, info.quantization, info.context_length) == ("llama", "F16", 256)
     assert info.size_bytes == len(data)
     assert "chat" in info.capabilities
+
+
+def test_a_path_that_cannot_be_looked_at_is_no_model_file(home: Path, model: bytes) -> None:
+    catalog = catalog_of(home, model, "a.gguf")
+    with pytest.raises((InvalidModelFile, ModelNotFound)):
+        catalog.resolve("/" + "x" * 300 + ".gguf")

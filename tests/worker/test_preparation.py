@@ -13,6 +13,7 @@ import pytest
 from shimmy.errors import ContextLengthExceeded, GenerationFailed, InvalidRequest, ModelFailed, TemplateFailed
 from shimmy.types import MAX_STOPS, GenerateRequest, Message, SamplingParams
 from shimmy.worker.client import WorkerClient
+from shimmy.worker.preparation import MAX_STRETCH
 from tests.tiny.models import write_llama
 from tests.worker.running import DEADLINE_S, Answer, collect, load_command, ready, request, run, started
 
@@ -62,6 +63,7 @@ def bare(bare_llama: Path) -> Iterator[Asked]:
         ({"prompt_tokens": [2**40]}, "prompt"),
         ({"prompt": None}, "prompt"),
         ({"messages": []}, "messages"),
+        ({"prompt": "a" * (MAX_STRETCH + 1)}, "prompt"),
     ],
 )
 def test_a_wrong_field_is_named(fields: dict[str, Any], param: str, asked: Asked) -> None:

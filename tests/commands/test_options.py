@@ -1,0 +1,33 @@
+"""What a model file recommends is taken as far as it makes sense."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from shimmy.commands.options import CLI_TEMPERATURE, read_sampling
+from shimmy.models.metadata import read_metadata
+from shimmy.types import SamplingParams
+
+
+@pytest.mark.parametrize(
+    ("advice", "expected"),
+    [
+        ({}, {}),
+        ({"top_k": 20, "top_p": 0.8, "min_p": 0.0}, {"top_k": 20, "top_p": 0.8, "min_p": 0.0}),
+        ({"top_k": -1, "top_p": 1.5, "min_p": -0.1}, {"top_k": 0}),
+        ({"top_k": math.nan, "top_p": math.inf, "min_p": "x"}, {}),
+        ({"top_k": True}, {}),
+    ],
+)
+def test_advice_is_checked(advice: dict[str, object], expected: dict[str, float], tiny_llama: Path) -> None:
+    metadata = msgspec.structs.replace(read_metadata(tiny_llama), sampling=advice)
+    assert read_sampling({}, metadata) == SamplingParams(**{"temperature": CLI_TEMPERATURE, **expected})
+
+
+def test_what_is_given_comes_before_advice(tiny_llama: Path) -> None:
+    metadata = msgspec.structs.replace(read_metadata(tiny_llama), sampling={"top_k": 20})
+    assert read_sampling({"--top-k": "5"}, metadata).top_k == 5
