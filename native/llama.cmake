@@ -59,8 +59,20 @@ set(GGML_OPENMP ${SHIMMY_OPENMP})
 
 add_subdirectory("${llama_source}" "${CMAKE_CURRENT_BINARY_DIR}/llama.cpp" EXCLUDE_FROM_ALL)
 
+# What of llama.cpp's `common` the library needs: chat, grammars, sampling, speculation. Its own command line, downloads and HTTP
+# client stay out: an eighth of the whole build's time, and code that must never run here. (The peers below take all of it.)
+find_package(Threads REQUIRED)
+get_target_property(common_sources llama-common SOURCES)
+list(FILTER common_sources INCLUDE REGEX "\\.cpp$")
+list(FILTER common_sources EXCLUDE REGEX "(^|/)(arg|console|download|hf-cache|imatrix-loader|preset)\\.cpp$")
+list(TRANSFORM common_sources PREPEND "${llama_source}/common/" REGEX "^[^/]")
+add_library(llama_common_part STATIC EXCLUDE_FROM_ALL ${common_sources})
+target_include_directories(llama_common_part PUBLIC "${llama_source}/common")
+target_compile_features(llama_common_part PUBLIC cxx_std_17)
+target_link_libraries(llama_common_part PUBLIC llama-common-base vendor::nlohmann vendor::sheredom llama Threads::Threads)
+
 add_library(llama_cpp INTERFACE)
-target_link_libraries(llama_cpp INTERFACE llama-common llama ggml)
+target_link_libraries(llama_cpp INTERFACE llama_common_part llama ggml)
 # Their headers are not held to our warnings. The targets' own include folders are given a second time here, as SYSTEM.
 target_include_directories(
   llama_cpp SYSTEM

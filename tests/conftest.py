@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -21,6 +22,9 @@ from shimmy.types import ContextParams, ModelParams
 from tests.wide import write_wide
 
 pytest_plugins = ["tests.tiny.fixtures"]
+
+# A shell's background job ignores interrupts, and so would every process that a test starts; a handler of our own ends that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 DECODERS = ["llama", "swa", "moe", "recurrent", "hybrid"]
 
