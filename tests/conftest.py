@@ -23,8 +23,9 @@ from tests.wide import write_wide
 
 pytest_plugins = ["tests.tiny.fixtures"]
 
-# A shell's background job ignores interrupts, and so would every process that a test starts; a handler of our own ends that.
+# A shell's background job ignores interrupts, nohup hangups, and so would every process that a test starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 DECODERS = ["llama", "swa", "moe", "recurrent", "hybrid"]
 
