@@ -95,7 +95,8 @@ def copy_member(wheel: Path, member: zipfile.ZipInfo, write: Callable[[bytes], N
         with zipfile.ZipFile(wheel) as archive, archive.open(member) as stream:
             while chunk := stream.read(CHUNK):
                 write(chunk)
-    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError) as error:
+        # RuntimeError: zipfile's word for a method of compression or encryption that it does not know.
         raise DownloadFailed(f"the wheel {wheel.name} is damaged ({error}): pull again") from None
 
 

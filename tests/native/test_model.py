@@ -127,7 +127,9 @@ def test_a_failed_load_s_reason_is_not_told_of_the_next(tiny_llama: Path, tmp_pa
 def test_a_path_that_is_no_utf_8_can_be_loaded(tmp_path: Path) -> None:
     path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/t\xe9l\xff.gguf"))
     Path(write_llama(tmp_path / "plain.gguf")).rename(path)
-    Model(path, ModelParams()).close()
+    model = Model(path, ModelParams())
+    assert model.detokenize(model.tokenize("hello")) == b"hello"
+    model.close()
 
 
 @pytest.mark.parametrize(
