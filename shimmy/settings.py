@@ -169,21 +169,3 @@ SETTINGS: tuple[Setting, ...] = (
 )  # fmt: skip
 
 BY_NAME: Mapping[str, Setting] = {setting.name: setting for setting in SETTINGS}
-
-
-def describe_options(names: tuple[str, ...]) -> str:
-    """Option lines of a docopt text for the settings ``names``, aligned, each ending with default and variable."""
-    lines = []
-    for setting in (BY_NAME[name] for name in names):
-        if setting.flag is None:
-            raise KeyError(f"setting {setting.name} has no flag")
-        left = f"{setting.flag} {setting.metavar}".strip()
-        notes = f"{setting.variable}" if setting.metavar == "" else f"{_shown(setting)}; {setting.variable}"
-        lines.append(f"  {left:<20}  {setting.help} ({notes})")
-    return "\n".join(lines)
-
-
-def _shown(setting: Setting) -> str:
-    if setting.kind == "bool":
-        return "on" if setting.default else "off"
-    return "all" if setting.kind == "layers" and setting.default == ALL_LAYERS else str(setting.default)

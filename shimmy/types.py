@@ -23,7 +23,7 @@ class SamplingParams(msgspec.Struct, frozen=True, array_like=True):
     top_p        0..1; 1 is off
     min_p        0..1; 0 is off
     repeat_penalty     > 0; 1 is off
-    presence_penalty, frequency_penalty    -2..2; 0 is off
+    presence_penalty, frequency_penalty    any finite number; 0 is off (OpenAI clients may send -2..2)
     repeat_last_n      how many of the last tokens the penalties count; 0 is off, -1 the context
     seed         0..2**32-1, or None for a random one
     logit_bias   token id -> added to its logit

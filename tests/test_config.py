@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from shimmy.config import Config, load_config
 from shimmy.errors import UsageError
-from shimmy.settings import ALL_LAYERS, BY_NAME, SETTINGS, Setting, describe_options
+from shimmy.settings import ALL_LAYERS, SETTINGS, Setting
 
 
 def load(flags: Mapping[str, object], environ: Mapping[str, str]) -> Config:
@@ -165,12 +165,3 @@ def test_any_text_is_a_value_or_a_usage_error(text: str, setting: Setting) -> No
     if isinstance(value, int | float) and value != ALL_LAYERS:
         assert setting.low <= value <= setting.high
         assert math.isfinite(value) or setting.high == math.inf
-
-
-def test_option_lines_give_the_default_and_the_variable_without_docopts_word_for_it() -> None:
-    flagged = tuple(name for name, setting in BY_NAME.items() if setting.flag)
-    lines = describe_options(flagged)
-    assert "--parallel N" in lines
-    assert "(8; SHIMMY_PARALLEL)" in lines
-    assert "(all; SHIMMY_GPU_LAYERS)" in lines
-    assert "[default" not in lines

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
 from typing import NamedTuple
 
 from shimmy.engine.pacer import Pacer
@@ -105,7 +104,3 @@ class Scheduler:
         self.waiting.appendleft(youngest)
         self._full = True
         return None
-
-    def everyone(self) -> Iterable[Sequence]:
-        """All sequences that wait or run."""
-        return [*self.running, *self.waiting]
