@@ -34,15 +34,12 @@ class Config(NamedTuple):
     ctx: int
     threads: int
     gpu_layers: int
-    parallel: int
     batch: int
     ubatch: int
-    kv_unified: bool
     swa_full: bool
     flash_attn: str
     type_k: str
     type_v: str
-    max_step_ms: int
     load_timeout_s: float
     template_timeout_s: float
     verbose: bool

@@ -28,15 +28,15 @@ def config_of(tmp_path: Path, text: str, flags: dict[str, object] | None = None,
 
 
 def test_flags_come_before_variables_before_the_file_before_defaults(tmp_path: Path) -> None:
-    text = "ctx = 1\nparallel = 2\nthreads = 3\n"
-    config = config_of(tmp_path, text, {"--ctx": "10"}, SHIMMY_CTX="11", SHIMMY_PARALLEL="12")
-    assert (config.ctx, config.parallel, config.threads, config.batch) == (10, 12, 3, 2048)
+    text = "ctx = 1\nubatch = 2\nthreads = 3\n"
+    config = config_of(tmp_path, text, {"--ctx": "10"}, SHIMMY_CTX="11", SHIMMY_UBATCH="12")
+    assert (config.ctx, config.ubatch, config.threads, config.batch) == (10, 12, 3, 2048)
 
 
 def test_each_value_knows_where_it_came_from(tmp_path: Path) -> None:
-    config = config_of(tmp_path, "threads = 3", {"--ctx": "10"}, SHIMMY_PARALLEL="12")
+    config = config_of(tmp_path, "threads = 3", {"--ctx": "10"}, SHIMMY_UBATCH="12")
     assert config.origin("ctx") == "flag --ctx"
-    assert config.origin("parallel") == "variable SHIMMY_PARALLEL"
+    assert config.origin("ubatch") == "variable SHIMMY_UBATCH"
     assert config.origin("threads") == f"file {tmp_path / 'config.toml'}"
     assert config.origin("batch") == "default"
 
@@ -63,7 +63,8 @@ def test_gpu_layers_are_a_number_or_all(text: str) -> None:
 @pytest.mark.parametrize(
     ("flags", "environ", "said"),
     [
-        ({"--parallel": "0"}, {}, "--parallel 0: parallel is a whole number from 1 to 256"),
+        ({"--threads": "-1"}, {}, "--threads -1: threads is a whole number from 0 to 512"),
+        ({}, {"SHIMMY_BATCH": "0"}, "SHIMMY_BATCH=0: batch is a whole number from 1 to 65536"),
         ({"--ctx": "many"}, {}, "--ctx many: ctx is a whole number from 0"),
         ({}, {"SHIMMY_CTX": "1e3"}, "SHIMMY_CTX=1e3: ctx is a whole number"),
         ({}, {"SHIMMY_FLASH_ATTN": "perhaps"}, "flash_attn is one of auto, on, off"),
@@ -112,8 +113,8 @@ def test_a_file_that_is_not_text_is_a_usage_error(tmp_path: Path) -> None:
 
 
 def test_toml_words_and_booleans_mean_the_same(tmp_path: Path) -> None:
-    assert config_of(tmp_path, "flash_attn = true\nkv_unified = 'off'").flash_attn == "on"
-    assert not config_of(tmp_path, "kv_unified = 'off'").kv_unified
+    assert config_of(tmp_path, "flash_attn = true\nswa_full = 'on'").flash_attn == "on"
+    assert config_of(tmp_path, "swa_full = 'on'").swa_full
 
 
 def test_relative_paths_of_a_file_are_meant_from_the_file(tmp_path: Path) -> None:

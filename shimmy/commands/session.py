@@ -18,6 +18,7 @@ from shimmy.worker.client import WorkerClient
 from shimmy.worker.protocol import Load, Loaded
 
 _SHOW_AFTER_S = 1.0
+_MAX_STEP_S = 0.1  # the longest step while others decode; there are none here
 _SHOW_EVERY_S = 0.2
 
 
@@ -43,7 +44,7 @@ async def open_session(config: Config, entry: Entry) -> AsyncIterator[Session]:
     try:
         try:
             loaded = await asyncio.wait_for(
-                worker.load(load_command(config, entry, metadata, parallel=1), progress.show), config.load_timeout_s
+                worker.load(load_command(config, entry, metadata), progress.show), config.load_timeout_s
             )
         except TimeoutError:
             raise ModelFailed(
@@ -59,15 +60,15 @@ async def open_session(config: Config, entry: Entry) -> AsyncIterator[Session]:
         await worker.close()
 
 
-def load_command(config: Config, entry: Entry, metadata: ModelMetadata, *, parallel: int) -> Load:
-    """What a worker needs to know to load ``entry`` as configured."""
+def load_command(config: Config, entry: Entry, metadata: ModelMetadata) -> Load:
+    """What a worker needs to know to load ``entry`` as configured, for one sequence."""
     return Load(
         path=str(entry.path),
         model=ModelParams(n_gpu_layers=config.gpu_layers),
         context=ContextParams(
             n_ctx=config.ctx,
-            parallel=parallel,
-            n_seq_max=1 if parallel == 1 else 0,
+            parallel=1,
+            n_seq_max=1,
             n_batch=config.batch,
             n_ubatch=min(config.ubatch, config.batch),
             n_threads=config.threads,
@@ -75,10 +76,9 @@ def load_command(config: Config, entry: Entry, metadata: ModelMetadata, *, paral
             type_k=config.type_k,
             type_v=config.type_v,
             swa_full=config.swa_full,
-            kv_unified=config.kv_unified,
         ),
         kv_bytes_per_token=metadata.kv_bytes_per_token,
-        max_step_s=config.max_step_ms / 1e3,
+        max_step_s=_MAX_STEP_S,
         template_timeout_s=config.template_timeout_s,
         log=config.verbose,
     )

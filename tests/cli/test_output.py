@@ -108,7 +108,7 @@ def test_diag_shows_every_setting_and_where_it_came_from(shimmy: Shimmy) -> None
     assert report["build"]["ok"]
     assert set(report["settings"]) == {setting.name for setting in SETTINGS}
     assert report["settings"]["ctx"] == {"value": 1234, "origin": "variable SHIMMY_CTX"}
-    assert report["settings"]["parallel"]["origin"] == "default"
+    assert report["settings"]["batch"]["origin"] == "default"
     done = shimmy("diag")
     assert done.code == 0
     assert "llama.cpp" in done.out

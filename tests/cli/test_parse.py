@@ -10,6 +10,7 @@ import pytest
 from shimmy import __version__
 from shimmy.cli import COMMANDS, USAGE, main, parse
 from shimmy.errors import UsageError
+from shimmy.settings import SETTINGS
 
 USAGES, OPTIONS = (USAGE.split(f"\n{title}:\n", 1)[1] for title in ("Usage", "Options of generate"))
 USAGES = USAGES.split("\n\n", 1)[0]
@@ -159,3 +160,8 @@ def test_the_parser_is_not_asked_for_the_version(capsys: pytest.CaptureFixture[s
     """``--version`` also answers where a configuration file is broken."""
     assert main(["--version", "--config", str(tmp_path / "none")]) == 0
     assert capsys.readouterr().out.startswith("shimmy ")
+
+
+def test_every_flag_of_a_setting_is_offered_by_a_command() -> None:
+    offered = USAGE.split("Commands:")[0]
+    assert [s.flag for s in SETTINGS if s.flag is not None and s.flag not in offered] == []
