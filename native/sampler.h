@@ -1,12 +1,13 @@
-// The sampler of one sequence: settings, random numbers and the window of tokens that penalties count.
+// The sampler of one sequence: settings, random numbers, the tokens that penalties count, and what may follow.
 #pragma once
 
+#include "constraint.h"
+#include "penalties.h"
 #include "row.h"
 #include "shimmy.h"
 
-#include <deque>
+#include <memory>
 #include <random>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -18,6 +19,9 @@ struct shimmy_sampler {
     shimmy_sampler(const shimmy_sampler_params & params, int32_t n_vocab, std::vector<std::pair<int32_t, float>> bias,
                    const int32_t * history, int32_t n_history);
 
+    // From now on only what the constraint allows is drawn. Its tokens are the ones drawn after this, not the history.
+    void constrain(std::unique_ptr<shimmy::Constraint> constraint) { constraint_ = std::move(constraint); }
+
     // Draws from the row (which bias and penalties change) and counts the token.
     void sample(float * logits, shimmy_sample & out);
 
@@ -25,9 +29,13 @@ struct shimmy_sampler {
     int32_t n_vocab() const { return n_vocab_; }
 
   private:
-    void apply_bias(float * logits) const;
-    void apply_penalties(float * logits) const;
+    // sampler.cpp: the life of one row
     void report_top(shimmy_sample & out);
+    bool adjust(float * logits);
+    float raw_logit(const float * logits, int32_t token) const;
+    int32_t draw_allowed(float * logits);
+
+    // sampler_stages.cpp
     int32_t draw();
     int32_t draw_from_row();
     void keep_top_k();
@@ -36,18 +44,17 @@ struct shimmy_sampler {
     void keep_top_p();
     void keep_min_p();
     int32_t draw_kept();
-    void accept(int32_t token);
     double uniform();
-    bool penalizes() const;
 
     shimmy_sampler_params params_;
     int32_t n_vocab_;
     std::vector<std::pair<int32_t, float>> bias_;
+    shimmy::Penalties penalties_;
+    std::unique_ptr<shimmy::Constraint> constraint_;
     std::mt19937 random_;
-    std::deque<int32_t> window_;                 // the last repeat_last_n tokens, oldest first
-    std::unordered_map<int32_t, int32_t> counts_;  // of the tokens in window_
     shimmy::Row row_;
-    std::vector<shimmy::Candidate> kept_;        // survivors, most likely first
-    std::vector<double> weights_;                // scratch of draw_kept()
-    double log_sum_ = 0.0;                       // ln of the raw softmax's normaliser, for logprobs
+    std::vector<std::pair<int32_t, float>> raw_;  // logits as the model gave them, of the tokens that adjust() changed
+    std::vector<shimmy::Candidate> kept_;         // survivors, most likely first
+    std::vector<double> weights_;                 // scratch of draw_kept()
+    double log_sum_ = 0.0;                        // ln of the raw softmax's normaliser, for logprobs
 };

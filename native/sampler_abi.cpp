@@ -1,0 +1,64 @@
+// The C ABI of samplers: shimmy_sampler_* (sampler.cpp does the work).
+#include "error.h"
+#include "model.h"
+#include "sampler.h"
+#include "shimmy.h"
+
+#include <cmath>
+#include <limits>
+#include <utility>
+#include <vector>
+
+using namespace shimmy;
+
+namespace {
+
+// The request's biases, the file's suppressed tokens, and with ignore_eos all tokens that end a generation.
+std::vector<std::pair<int32_t, float>> biases(const shimmy_model & model, const shimmy_sampler_params & p) {
+    constexpr float never = -std::numeric_limits<float>::infinity();
+    require(p.n_bias >= 0 && (p.n_bias == 0 || (p.bias_tokens != nullptr && p.bias_values != nullptr)), "bias is NULL");
+    std::vector<std::pair<int32_t, float>> out;
+    for (int32_t i = 0; i < p.n_bias; ++i) {
+        require(p.bias_tokens[i] >= 0 && p.bias_tokens[i] < model.n_vocab, "a biased token is outside the vocabulary");
+        require(!std::isnan(p.bias_values[i]) && p.bias_values[i] < std::numeric_limits<float>::infinity(),
+                "a bias is not a number");
+        out.emplace_back(p.bias_tokens[i], p.bias_values[i]);
+    }
+    int32_t n_suppressed = 0;
+    const llama_token * suppressed = llama_vocab_get_suppress_tokens(model.vocab, &n_suppressed);
+    for (int32_t i = 0; i < n_suppressed; ++i) {
+        if (suppressed[i] >= 0 && suppressed[i] < model.n_vocab) {
+            out.emplace_back(suppressed[i], never);
+        }
+    }
+    if (p.ignore_eos) {
+        for (const int32_t token : model.end_tokens) {
+            out.emplace_back(token, never);
+        }
+    }
+    return out;
+}
+
+}  // namespace
+
+extern "C" {
+
+int32_t shimmy_sampler_new(const shimmy_model * model, const shimmy_sampler_params * params, const int32_t * history,
+                           int32_t n_history, shimmy_sampler ** out) {
+    return guarded([&] {
+        require(model != nullptr && params != nullptr && out != nullptr, "a pointer is NULL");
+        *out = new shimmy_sampler(*params, model->n_vocab, biases(*model, *params), history, n_history);
+    });
+}
+
+void shimmy_sampler_free(shimmy_sampler * sampler) { delete sampler; }
+
+int32_t shimmy_sampler_sample(shimmy_sampler * sampler, float * logits, int32_t n_vocab, shimmy_sample * out) {
+    return guarded([&] {
+        require(sampler != nullptr && logits != nullptr && out != nullptr, "a pointer is NULL");
+        require(n_vocab == sampler->n_vocab(), "the row is not as wide as the vocabulary");
+        sampler->sample(logits, *out);
+    });
+}
+
+}  // extern "C"
