@@ -1,5 +1,6 @@
 #include "context.h"
 
+#include "adapter.h"
 #include "error.h"
 
 #include <algorithm>
@@ -116,6 +117,22 @@ void shimmy_context::set_threads(int32_t n_threads, int32_t n_threads_batch) {
     require(n_threads >= 1 && n_threads <= GGML_MAX_N_THREADS, "n_threads must be 1..512");
     require(n_threads_batch >= 1 && n_threads_batch <= GGML_MAX_N_THREADS, "n_threads_batch must be 1..512");
     attach_threads(n_threads, n_threads_batch);
+}
+
+void shimmy_context::set_adapters(shimmy_adapter * const * adapters, const float * scales, int32_t n) {
+    require(n >= 0 && (n == 0 || (adapters != nullptr && scales != nullptr)), "a pointer is NULL");
+    std::vector<llama_adapter_lora *> loras;
+    std::vector<float> factors;
+    for (int32_t i = 0; i < n; ++i) {
+        require_param(adapters[i] != nullptr && adapters[i]->model == &model_, "lora", "was loaded for another model");
+        require_param(std::isfinite(scales[i]), "lora", "must have a finite scale");
+        require_param(std::find(loras.begin(), loras.end(), adapters[i]->lora) == loras.end(), "lora",
+                      "names an adapter twice");
+        loras.push_back(adapters[i]->lora);
+        factors.push_back(scales[i]);
+    }
+    steady_.seq_ids.clear();
+    llama_set_adapters_lora(context_.get(), loras.data(), loras.size(), factors.data());
 }
 
 void shimmy_context::check_seq(int32_t seq_id) const {

@@ -21,6 +21,7 @@ struct shimmy_context {
     void seq_copy(int32_t from, int32_t to, int32_t p0, int32_t p1);
     void seq_remove(int32_t seq_id, int32_t p0, int32_t p1);
     void set_threads(int32_t n_threads, int32_t n_threads_batch);
+    void set_adapters(shimmy_adapter * const * adapters, const float * scales, int32_t n);
 
     // Throws E_INVALID unless 0 <= seq_id < n_seq_max.
     void check_seq(int32_t seq_id) const;

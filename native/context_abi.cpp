@@ -70,6 +70,14 @@ int32_t shimmy_context_set_threads(shimmy_context * context, int32_t n_threads, 
     });
 }
 
+int32_t shimmy_context_set_adapters(shimmy_context * context, shimmy_adapter * const * adapters, const float * scales,
+                                    int32_t n) {
+    return guarded([&] {
+        require(context != nullptr, "context is NULL");
+        context->set_adapters(adapters, scales, n);
+    });
+}
+
 void shimmy_context_interrupt(shimmy_context * context, bool on) {
     if (context != nullptr) {
         context->interrupted = on;

@@ -1,6 +1,7 @@
 // Loading a model, its facts, its tokenizer.
 #include "model.h"
 
+#include "adapter.h"
 #include "error.h"
 #include "json.h"
 #include "shimmy.h"
@@ -11,6 +12,8 @@
 #include <vector>
 
 using namespace shimmy;
+
+shimmy_model::~shimmy_model() = default;
 
 namespace {
 

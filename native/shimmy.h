@@ -49,6 +49,7 @@ typedef struct shimmy_model shimmy_model;
 typedef struct shimmy_context shimmy_context;
 typedef struct shimmy_sampler shimmy_sampler;
 typedef struct shimmy_chat shimmy_chat;
+typedef struct shimmy_adapter shimmy_adapter;
 
 // ---- process ------------------------------------------------------------------------------------------------------
 
@@ -250,6 +251,21 @@ SHIMMY_API int32_t shimmy_context_state_get(shimmy_context * context, int32_t se
                                             size_t * size);
 SHIMMY_API int32_t shimmy_context_state_set(shimmy_context * context, int32_t seq_id, int32_t flags,
                                             const uint8_t * data, size_t size);
+
+// ---- adapter ------------------------------------------------------------------------------------------------------
+
+// Loads a LoRA adapter (GGUF) for the model's weights. It belongs to the model and is valid as long as that; to be loaded before
+// the model's contexts are made. A file that does not fit the model is SHIMMY_E_INVALID with the parameter "lora".
+SHIMMY_API int32_t shimmy_adapter_load(shimmy_model * model, const char * path, shimmy_adapter ** out);
+
+// Name, alpha, rank, tensors and size as JSON (shimmy/native/adapter.py: AdapterFacts names the fields).
+SHIMMY_API int32_t shimmy_adapter_facts(const shimmy_adapter * adapter, char ** out);
+
+// Makes these the context's adapters from the next step on, each with its scale (any finite number; 0 is off); n 0 is none. Cells
+// that were computed with others stay as they are: which of them may be continued is the caller's matter. A change makes
+// llama.cpp build its graph anew.
+SHIMMY_API int32_t shimmy_context_set_adapters(shimmy_context * context, shimmy_adapter * const * adapters,
+                                               const float * scales, int32_t n);
 
 // ---- chat ---------------------------------------------------------------------------------------------------------
 

@@ -13,6 +13,8 @@ import msgspec
 FinishReason = Literal["stop", "length", "cancelled"]
 Capability = Literal["completion", "chat", "tools", "embedding", "fim"]
 MAX_STOPS = 16
+MAX_ADAPTERS = 8
+LoraSet = tuple[tuple[int, float], ...]  # (index among the loaded adapters, scale), in order of index, without scale 0
 
 
 class SamplingParams(msgspec.Struct, frozen=True, array_like=True):
@@ -58,6 +60,7 @@ class GenerateRequest(msgspec.Struct, frozen=True, array_like=True):
     max_tokens   >= 0; None: up to the context
     stop         up to 16 strings that end the answer and are not part of it
     cache_prompt whether cells of earlier requests may be reused
+    lora         (index among the loaded adapters, scale); None: as they were loaded; 0 is off, and so is what is not named
     """
 
     id: int
@@ -68,6 +71,7 @@ class GenerateRequest(msgspec.Struct, frozen=True, array_like=True):
     stop: list[str] = []
     sampling: SamplingParams = SamplingParams()
     cache_prompt: bool = True
+    lora: list[tuple[int, float]] | None = None
 
 
 class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
@@ -209,6 +213,16 @@ class ModelFacts(msgspec.Struct, frozen=True):
     is_diffusion: bool
     has_chat_template: bool
     special_tokens: dict[str, int | None]
+
+
+class AdapterFacts(msgspec.Struct, frozen=True):
+    """What a LoRA adapter's file says of itself. ``alpha`` 0: the scale alone says how strong it is; ``rank`` is its largest."""
+
+    name: str
+    alpha: float
+    rank: int
+    n_tensors: int
+    size_bytes: int
 
 
 class ContextFacts(msgspec.Struct, frozen=True):

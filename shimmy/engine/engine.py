@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from collections.abc import Sequence as Items
 from queue import SimpleQueue
 
 import msgspec
@@ -13,10 +14,11 @@ from shimmy.engine.prefix_cache import PrefixCache, can_fork
 from shimmy.engine.scheduler import Part, Scheduler
 from shimmy.engine.sequence import Sequence
 from shimmy.errors import Cancelled, GenerationFailed, KvCacheFull, ShimmyError
+from shimmy.native.adapter import Adapter
 from shimmy.native.context import TOKEN_EOG, TOKEN_NO_LOGITS, Context, Drawn, Run, StepOutput
 from shimmy.native.model import Model
 from shimmy.native.sampler import read_logprobs
-from shimmy.types import Delta, Event, Failed, Finished, FinishReason
+from shimmy.types import Delta, Event, Failed, Finished, FinishReason, LoraSet
 
 Emit = Callable[[list[Event]], None]
 
@@ -47,9 +49,20 @@ class Engine:
     """
 
     def __init__(
-        self, model: Model, context: Context, emit: Emit, *, parallel: int, max_step_s: float, n_ctx: int
+        self,
+        model: Model,
+        context: Context,
+        emit: Emit,
+        *,
+        parallel: int,
+        max_step_s: float,
+        n_ctx: int,
+        adapters: Items[Adapter] = (),
     ) -> None:
-        """``n_ctx``: the most tokens of one sequence; ``max_step_s``: the longest step while others decode."""
+        """``n_ctx``: the most tokens of one sequence; ``max_step_s``: the longest step while others decode.
+
+        ``adapters``: those that the sequences' sets name by index.
+        """
         facts = context.facts
         cache = PrefixCache(
             context, n_seq_max=facts.n_seq_max, fork=can_fork(facts), max_parked=max(facts.n_ctx // 2, 1)
@@ -58,7 +71,11 @@ class Engine:
         self._context = context
         self._emit = emit
         self._n_ctx = n_ctx
-        self._scheduler = Scheduler(cache, Pacer(max_step_s), parallel=parallel, n_batch=facts.n_batch)
+        self._scheduler = Scheduler(
+            cache, Pacer(max_step_s), parallel=parallel, n_batch=facts.n_batch, turn_s=max_step_s
+        )
+        self._adapters = adapters
+        self._lora: LoraSet = ()  # what the context computes with
         self._inbox: SimpleQueue[Sequence | int | None] = SimpleQueue()
         self._events: list[Event] = []
         self._steady: list[
@@ -103,9 +120,10 @@ class Engine:
             started_ns = time.perf_counter_ns()
             self.step_started_at = now = time.monotonic()
             parts = self._steady
-            if not parts:
+            if not parts or self._scheduler.rotation.is_over(now):
+                self._steady = []
                 self._scheduler.admit(now)
-                parts = self._scheduler.plan()
+                parts = self._scheduler.plan(now)
             if parts:
                 try:
                     self._step(parts)
@@ -141,6 +159,7 @@ class Engine:
             if steady:
                 output = self._context.repeat(len(parts))
             else:
+                self._use_adapters(parts[0].sequence.lora)
                 n_prefill = sum(part.n for part in parts if part.sequence.n_pending > 1)
                 output = self._context.step([_run_of(part) for part in parts])
         except KvCacheFull:
@@ -165,6 +184,11 @@ class Engine:
             self._tokens_prefilled += n_prefill
         if goes_on:
             self._steady = parts
+
+    def _use_adapters(self, lora: LoraSet) -> None:
+        if lora != self._lora:
+            self._context.set_adapters([(self._adapters[index], scale) for index, scale in lora])
+            self._lora = lora
 
     def _take_all(self, parts: list[Part], output: StepOutput, now: float) -> bool:
         """The tokens of any step. Returns whether all its sequences go on."""

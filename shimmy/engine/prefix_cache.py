@@ -3,6 +3,7 @@
 Each finished sequence keeps its sequence id and becomes a leaf. A prompt that continues a leaf takes the leaf over; a prompt
 that shares only a beginning forks from it by ``seq_copy``, which in a unified attention cache copies no K or V. What kind of
 memory allows that is an allow-list: forking a sliding window or a recurrent state gives wrong logits without any error.
+Cells belong to the set of LoRA adapters that computed them: only a sequence of the same set finds them.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
 from shimmy.engine.sequence import Sequence
-from shimmy.types import ContextFacts
+from shimmy.types import ContextFacts, LoraSet
 
 MIN_FORK = 8  # shared tokens below which a fork saves less than its scan over the cells costs
 _STRIDE = 256
@@ -65,6 +66,7 @@ class PrefixCache:
         self._max_parked = max_parked
         self._free = list(range(n_seq_max - 1, -1, -1))
         self._leaves: OrderedDict[int, list[int]] = OrderedDict()  # least recently used first
+        self._leaf_lora: dict[int, LoraSet] = {}  # of each leaf
         self._leased: set[int] = set()
         self.parked = 0
 
@@ -75,12 +77,14 @@ class PrefixCache:
         """
         tokens = sequence.tokens
         if sequence.cache_prompt:
-            leaf, n_leaf = self._best_leaf(tokens)
+            leaf, n_leaf = self._best_leaf(tokens, sequence.lora)
             if leaf >= 0 and n_leaf == len(self._leaves[leaf]):
                 return self._take_over(leaf, n_leaf)
             if self._fork:
                 source, n_shared = leaf, n_leaf
                 for other in running:
+                    if other.lora != sequence.lora:
+                        continue
                     n = min(common_prefix(tokens, other.tokens), other.n_past, len(tokens) - 1)
                     if n > n_shared:
                         source, n_shared = other.seq_id, n
@@ -95,6 +99,7 @@ class PrefixCache:
         self._leased.discard(seq_id)
         if sequence.n_past and sequence.cache_prompt:
             self._leaves[seq_id] = sequence.tokens[: sequence.n_past]
+            self._leaf_lora[seq_id] = sequence.lora
             self.parked += sequence.n_past
             while self.parked > self._max_parked and self.evict(keep=seq_id):
                 pass
@@ -113,7 +118,7 @@ class PrefixCache:
         """Drop the least recently used leaf other than ``keep``; False when there is none."""
         for seq_id in self._leaves:
             if seq_id != keep:
-                self.parked -= len(self._leaves.pop(seq_id))
+                self._unpark(seq_id)
                 self._memory.seq_remove(seq_id)
                 self._free.append(seq_id)
                 return True
@@ -126,18 +131,26 @@ class PrefixCache:
             raise AssertionError(f"sequence ids are lost or doubled: {everyone}")
         if self.parked != sum(map(len, self._leaves.values())):
             raise AssertionError("the count of parked tokens is wrong")
+        if self._leaf_lora.keys() != self._leaves.keys():
+            raise AssertionError("a leaf has no set of adapters, or a set no leaf")
 
-    def _best_leaf(self, tokens: list[int]) -> tuple[int, int]:
+    def _best_leaf(self, tokens: list[int], lora: LoraSet) -> tuple[int, int]:
         best, best_n = -1, 0
         for seq_id, cached in self._leaves.items():
+            if self._leaf_lora[seq_id] != lora:
+                continue
             n = min(common_prefix(tokens, cached), len(tokens) - 1)
             whole = n == len(cached)
             if n > best_n and (whole or self._fork):
                 best, best_n = seq_id, n
         return best, best_n
 
-    def _take_over(self, leaf: int, n: int) -> Lease:
+    def _unpark(self, leaf: int) -> None:
         self.parked -= len(self._leaves.pop(leaf))
+        del self._leaf_lora[leaf]
+
+    def _take_over(self, leaf: int, n: int) -> Lease:
+        self._unpark(leaf)
         self._leased.add(leaf)
         return Lease(leaf, n)
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from shimmy.engine.pacer import Pacer
 from shimmy.engine.prefix_cache import PrefixCache
+from shimmy.engine.rotation import Rotation
 from shimmy.engine.sequence import Sequence
 
 
@@ -20,8 +21,10 @@ class Part(NamedTuple):
 class Scheduler:
     """Two queues, waiting and running, and what moves between them. Engine thread only."""
 
-    def __init__(self, cache: PrefixCache, pacer: Pacer, *, parallel: int, n_batch: int) -> None:
+    def __init__(self, cache: PrefixCache, pacer: Pacer, *, parallel: int, n_batch: int, turn_s: float = 0.1) -> None:
+        """``turn_s``: how long sequences of one set of adapters keep the steps while another set waits for them."""
         self.cache = cache
+        self.rotation = Rotation(turn_s)
         self.pacer = pacer
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
@@ -74,14 +77,21 @@ class Scheduler:
                 sequence.n_cached = lease.n_cached
             self.running.append(sequence)
 
-    def plan(self) -> list[Part]:
-        """The next step: every decoding sequence's next token, then prompts in their order of arrival, as far as the slice goes."""
-        decoding = [Part(sequence, 1) for sequence in self.running if sequence.n_pending == 1]
-        if len(decoding) == len(self.running):
+    def plan(self, now: float) -> list[Part]:
+        """The next step: every decoding sequence's next token, then prompts in their order of arrival, as far as the slice goes.
+
+        A context computes with one set of adapters at a time: sequences of other sets are left out until it is their turn.
+        """
+        running = self.rotation.choose(self.running, now)
+        decoding = [Part(sequence, 1) for sequence in running if sequence.n_pending == 1]
+        if len(decoding) == len(running):
             return decoding
-        room = min(self.pacer.slice_size(len(decoding)), self._n_batch - len(decoding))
+        n_decoding = sum(
+            1 for sequence in self.running if sequence.n_pending == 1
+        )  # of all sets: they all wait for the step
+        room = min(self.pacer.slice_size(n_decoding), self._n_batch - len(decoding))
         parts = decoding
-        for sequence in self.running:
+        for sequence in running:
             if sequence.n_pending > 1 and room > 0:
                 n = min(sequence.n_pending, room)
                 parts.append(Part(sequence, n))

@@ -6,7 +6,7 @@ from collections.abc import Sequence as Items
 from typing import TYPE_CHECKING
 
 from shimmy.engine.output import TextOutput
-from shimmy.types import FinishReason, Timings, TokenLogprob, Usage
+from shimmy.types import FinishReason, LoraSet, Timings, TokenLogprob, Usage
 
 if TYPE_CHECKING:
     from shimmy.native.sampler import Sampler
@@ -26,6 +26,7 @@ class Sequence:
         "last_token_at",
         "limit",
         "logprobs",
+        "lora",
         "max_tokens",
         "n_cached",
         "n_past",
@@ -48,6 +49,7 @@ class Sequence:
         max_tokens: int | None,
         stops: Items[str] = (),
         cache_prompt: bool = True,
+        lora: LoraSet = (),
         submitted_at: float = 0.0,
     ) -> None:
         self.id = request_id
@@ -64,6 +66,7 @@ class Sequence:
         )
         self.limit = 0  # tokens, prompt included, at which the engine ends it; set when it is taken in
         self.cache_prompt = cache_prompt
+        self.lora = lora  # all its cells are computed with these adapters
         self.logprobs: list[TokenLogprob] = []
         self.submitted_at = submitted_at
         self.started_at = 0.0

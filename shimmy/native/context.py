@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from shimmy.native.adapter import Adapter
 from shimmy.native.ffi import assign_fields, check, ffi, library, take_string
 from shimmy.native.model import Model
 from shimmy.native.sampler import Sampler
@@ -158,6 +159,16 @@ class Context:
         numbers = ffi.unpack(self._result.drawn, 3 * n)
         end = numbers[-1]
         return StepOutput(numbers, ffi.buffer(self._result.pieces, end)[:] if end else b"")
+
+    def set_adapters(self, adapters: Sequence[tuple[Adapter, float]]) -> None:
+        """Use these LoRA adapters, each with its scale, from the next step on; empty: none.
+
+        Cells computed with others stay: continuing a sequence with another set than it began with gives another model's text.
+        Raises InvalidRequest (param "lora") for an adapter of another model, one given twice, a scale that is no number.
+        """
+        handles = ffi.new("shimmy_adapter *[]", [adapter.handle for adapter, _ in adapters])
+        scales = ffi.new("float[]", [scale for _, scale in adapters])
+        check(library().shimmy_context_set_adapters(self._handle, handles, scales, len(adapters)))
 
     @property
     def clock(self) -> StepClock:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 from shimmy.engine.sequence import Sequence
+from shimmy.types import LoraSet
 
 
 class ExactMemory:
@@ -12,6 +13,7 @@ class ExactMemory:
 
     def __init__(self, n_seq_max: int, *, fork: bool = True) -> None:
         self.cells: dict[int, list[int]] = {seq_id: [] for seq_id in range(n_seq_max)}
+        self._lora: dict[int, LoraSet] = {}  # the adapters that computed each id's cells
         self._fork = fork
 
     def seq_remove(self, seq_id: int, first: int = 0, end: int = -1) -> None:
@@ -25,17 +27,25 @@ class ExactMemory:
         assert not self.cells[target]
         assert 0 < end <= len(self.cells[source])
         self.cells[target] = self.cells[source][:end]
+        self._lora[target] = self._lora[source]
 
     def compute(self, sequence: Sequence, n: int) -> None:
         """What a step does: the next ``n`` pending tokens of a leased sequence enter the cache."""
         assert n <= sequence.n_pending
         assert len(self.cells[sequence.seq_id]) == sequence.n_past
+        assert not sequence.n_past or self._lora[sequence.seq_id] == sequence.lora, "cells of another set of adapters"
+        self._lora[sequence.seq_id] = sequence.lora
         self.cells[sequence.seq_id] += sequence.tokens[sequence.n_past : sequence.n_past + n]
         sequence.n_past += n
 
 
 def make_sequence(
-    request_id: int, tokens: list[int], *, cache_prompt: bool = True, submitted_at: float | None = None
+    request_id: int,
+    tokens: list[int],
+    *,
+    cache_prompt: bool = True,
+    lora: LoraSet = (),
+    submitted_at: float | None = None,
 ) -> Sequence:
     """A sequence that is never sampled; requests are submitted in the order of their ids."""
     return Sequence(
@@ -44,5 +54,6 @@ def make_sequence(
         cast(Any, None),
         max_tokens=None,
         cache_prompt=cache_prompt,
+        lora=lora,
         submitted_at=float(request_id) if submitted_at is None else submitted_at,
     )

@@ -15,10 +15,11 @@ import numpy as np
 from shimmy.engine.engine import Engine
 from shimmy.engine.pacer import Pacer
 from shimmy.engine.sequence import Sequence
+from shimmy.native.adapter import Adapter
 from shimmy.native.context import Context, Run
 from shimmy.native.model import Model
 from shimmy.native.sampler import Sampler
-from shimmy.types import Delta, Event, Failed, Finished, SamplingParams, TokenLogprob
+from shimmy.types import Delta, Event, Failed, Finished, LoraSet, SamplingParams, TokenLogprob
 
 GREEDY = SamplingParams(temperature=0)
 PATIENCE_S = 60.0  # for an event; a test that runs into it has found a hang
@@ -75,6 +76,8 @@ class RunningEngine:
         parallel: int = 4,
         small_slices: bool = False,
         n_ctx: int | None = None,
+        adapters: Items[Adapter] = (),
+        turn_s: float = 0.1,
     ) -> None:
         self.model = model
         self.context = context
@@ -83,7 +86,15 @@ class RunningEngine:
         self.at_events: dict[int, Callable[[], object]] = {}
         self._n_emitted = 0
         self._events: SimpleQueue[list[Event] | BaseException] = SimpleQueue()
-        self.engine = Engine(model, context, self._emit, parallel=parallel, max_step_s=0.1, n_ctx=self.n_ctx)
+        self.engine = Engine(
+            model,
+            context,
+            self._emit,
+            parallel=parallel,
+            max_step_s=turn_s,
+            n_ctx=self.n_ctx,
+            adapters=adapters,
+        )
         if small_slices:
             pacer = Pacer(1e-9, 1e-9)
             pacer.observe(64, 0, 1.0)
@@ -133,6 +144,7 @@ class RunningEngine:
         max_tokens: int | None = 16,
         stops: Items[str] = (),
         cache_prompt: bool = True,
+        lora: LoraSet = (),
     ) -> Answer:
         request_id = len(self.answers) + 1
         sampler = Sampler(self.model, sampling, prompt, n_ctx=self.n_ctx)
@@ -143,6 +155,7 @@ class RunningEngine:
             max_tokens=max_tokens,
             stops=stops,
             cache_prompt=cache_prompt,
+            lora=lora,
             submitted_at=float(request_id),
         )
         self.answers[request_id] = answer = Answer(sequence)

@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from shimmy.engine.prefix_cache import MIN_FORK, PrefixCache, common_prefix
+from shimmy.engine.prefix_cache import MIN_FORK, Lease, PrefixCache, common_prefix
 from shimmy.engine.sequence import Sequence
+from shimmy.types import LoraSet
 from tests.engine.exact_memory import ExactMemory, make_sequence
 
 N_SEQ_MAX = 4
@@ -16,6 +17,7 @@ MAX_PARKED = 60
 
 # Prompts are made of few long words, so that they share beginnings of many lengths.
 WORDS = st.lists(st.sampled_from([[1] * 3, [2] * 9, [3] * 20, [4]]), min_size=1, max_size=5)
+SETS = st.sampled_from([(), (), ((0, 1.0),)])
 PROMPTS = WORDS.map(lambda words: [token for word in words for token in word])
 
 
@@ -32,10 +34,10 @@ class CacheMachine(RuleBasedStateMachine):
         self.active: list[Sequence] = []
         self.n_requests = 0
 
-    @rule(target=running, prompt=PROMPTS, cache_prompt=st.sampled_from([True, True, True, False]))
-    def start(self, prompt: list[int], cache_prompt: bool) -> Sequence | None:
+    @rule(target=running, prompt=PROMPTS, cache_prompt=st.sampled_from([True, True, True, False]), lora=SETS)
+    def start(self, prompt: list[int], cache_prompt: bool, lora: LoraSet) -> Sequence | None:
         self.n_requests += 1
-        sequence = make_sequence(self.n_requests, prompt, cache_prompt=cache_prompt)
+        sequence = make_sequence(self.n_requests, prompt, cache_prompt=cache_prompt, lora=lora)
         lease = self.cache.lease(sequence, self.active)
         if lease is None:
             assert len(self.active) == N_SEQ_MAX
@@ -212,3 +214,44 @@ def test_a_conversation_longer_than_the_bound_is_kept_while_it_is_the_newest() -
     lease = cache.lease(make_sequence(3, [*range(1000, 1150), 7, 8]), [])
     assert lease is not None
     assert lease.n_cached == 150
+
+
+ONE, HALF = ((0, 1.0),), ((0, 0.5),)
+
+
+@pytest.mark.parametrize("fork", [True, False])
+@pytest.mark.parametrize("others", [[(), HALF], [ONE, HALF, ((0, 1.0), (1, 1.0))]])
+def test_cells_of_one_set_of_adapters_are_never_found_by_another(fork: bool, others: list[LoraSet]) -> None:
+    memory, cache = make_cache(8, fork=fork)
+    for number, lora in enumerate(others, 1):
+        lease = filled_by(memory, cache, number, list(range(50)), lora)
+        assert lease.n_cached == 0
+    for number, lora in enumerate(others, 10):
+        lease = filled_by(memory, cache, number, list(range(60)), lora)
+        assert lease.n_cached == 50
+
+
+def test_a_running_sequence_lends_nothing_to_another_set() -> None:
+    memory, cache = make_cache()
+    first = make_sequence(1, list(range(50)), lora=ONE)
+    lease = cache.lease(first, [])
+    assert lease is not None
+    first.seq_id, first.n_past = lease
+    memory.compute(first, 40)
+    for lora, n_cached in ((HALF, 0), ((), 0), (ONE, 40)):
+        again = make_sequence(2, list(range(60)), lora=lora)
+        lease = cache.lease(again, [first])
+        assert lease is not None
+        assert lease.n_cached == n_cached
+        again.seq_id = lease.seq_id
+        cache.drop(again)
+
+
+def filled_by(memory: ExactMemory, cache: PrefixCache, request_id: int, tokens: list[int], lora: LoraSet) -> Lease:
+    sequence = make_sequence(request_id, [*tokens, 99], lora=lora)
+    lease = cache.lease(sequence, [])
+    assert lease is not None
+    sequence.seq_id, sequence.n_past = lease
+    memory.compute(sequence, len(tokens) - sequence.n_past)
+    cache.release(sequence)
+    return lease

@@ -10,6 +10,8 @@ from shimmy.engine.prefix_cache import PrefixCache
 from shimmy.engine.scheduler import Scheduler
 from tests.engine.exact_memory import ExactMemory, make_sequence
 
+ONE = ((0, 1.0),)
+
 
 def make_scheduler(
     *, n_seq_max: int = 8, parallel: int = 4, n_batch: int = 512, max_step_s: float = 1e-6
@@ -21,10 +23,10 @@ def make_scheduler(
     return memory, Scheduler(cache, pacer, parallel=parallel, n_batch=n_batch)
 
 
-def step(memory: ExactMemory, scheduler: Scheduler) -> dict[int, int]:
+def step(memory: ExactMemory, scheduler: Scheduler, now: float = 1.0) -> dict[int, int]:
     """One step of an engine that draws the token 1 for ever; request id -> tokens computed."""
-    scheduler.admit(1.0)
-    parts = scheduler.plan()
+    scheduler.admit(now)
+    parts = scheduler.plan(now)
     for sequence, n in parts:
         memory.compute(sequence, n)
         if not sequence.n_pending:
@@ -146,3 +148,25 @@ def test_a_sequence_can_be_removed_wherever_it_is() -> None:
     assert scheduler.remove(3) is None
     assert not scheduler.running
     assert not scheduler.waiting
+
+
+def test_a_step_holds_sequences_of_one_set_of_adapters() -> None:
+    memory, scheduler = make_scheduler()
+    for request_id, lora in ((1, ()), (2, ONE), (3, ()), (4, ONE)):
+        scheduler.add(make_sequence(request_id, [request_id] * 4, lora=lora))
+    assert step(memory, scheduler, 1.0) == {1: 4, 3: 4}
+    assert step(memory, scheduler, 1.05) == {1: 1, 3: 1}  # a turn is 0.1 s
+    assert step(memory, scheduler, 1.11) == {2: 4, 4: 4}
+    assert step(memory, scheduler, 1.12) == {2: 1, 4: 1}
+    assert step(memory, scheduler, 1.22) == {1: 1, 3: 1}
+
+
+def test_a_prompt_does_not_hold_up_streams_of_another_set() -> None:
+    """Its slice is that of a step for which others wait."""
+    memory, scheduler = make_scheduler(max_step_s=1.0)
+    scheduler.pacer = Pacer(1e-6, 100.0)
+    scheduler.pacer.observe(64, 0, 1.0)
+    scheduler.add(make_sequence(1, [1]))
+    step(memory, scheduler, 1.0)
+    scheduler.add(make_sequence(2, [2] * 500, lora=ONE))
+    assert step(memory, scheduler, 1.2) == {2: SIZES[0]}
