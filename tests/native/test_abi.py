@@ -59,6 +59,9 @@ NULL_CALLS: dict[str, Callable[[], int]] = {
     "context_state_size": lambda: library().shimmy_context_state_size(ffi.NULL, 0, 0, ffi.NULL),
     "context_state_get": lambda: library().shimmy_context_state_get(ffi.NULL, 0, 0, ffi.NULL, ffi.NULL),
     "context_state_set": lambda: library().shimmy_context_state_set(ffi.NULL, 0, 0, ffi.NULL, 0),
+    "adapter_load": lambda: library().shimmy_adapter_load(ffi.NULL, ffi.NULL, ffi.NULL),
+    "adapter_facts": lambda: library().shimmy_adapter_facts(ffi.NULL, ffi.NULL),
+    "context_set_adapters": lambda: library().shimmy_context_set_adapters(ffi.NULL, ffi.NULL, ffi.NULL, 0),
     "chat_new": lambda: library().shimmy_chat_new(ffi.NULL, ffi.NULL, ffi.NULL),
     "chat_apply": lambda: library().shimmy_chat_apply(ffi.NULL, ffi.NULL, ffi.NULL),
 }
