@@ -18,6 +18,9 @@ struct Constraint {
 
     // Takes `token` as the next one of the text. Called once for each token that the sampler gives out.
     virtual void accept(int32_t token) = 0;
+
+    // The SHIMMY_TOKEN_* flag that says why nothing is left once mask() has left nothing.
+    virtual int32_t failure() const = 0;
 };
 
 }  // namespace shimmy

@@ -2,8 +2,10 @@
 #pragma once
 
 #include "llama.h"
+#include "vocabulary.h"
 
 #include <memory>
+#include <mutex>
 #include <vector>
 
 struct shimmy_adapter;
@@ -20,4 +22,14 @@ struct shimmy_model {
     int32_t n_vocab = 0;
     std::vector<int32_t> end_tokens;  // all that end a generation
     std::vector<std::unique_ptr<shimmy_adapter>> adapters;
+
+    // Made when it is first asked for, which takes a tenth of a second for large vocabularies; from any thread.
+    std::shared_ptr<const shimmy::Vocabulary> texts() const {
+        std::call_once(texts_made_, [this] { texts_ = std::make_shared<shimmy::Vocabulary>(vocab); });
+        return texts_;
+    }
+
+  private:
+    mutable std::once_flag texts_made_;
+    mutable std::shared_ptr<const shimmy::Vocabulary> texts_;
 };

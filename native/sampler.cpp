@@ -52,7 +52,7 @@ void shimmy_sampler::sample(float * logits, shimmy_sample & out) {
     }
     out.token = draw_allowed(logits);
     if (out.token < 0) {
-        out.flags = SHIMMY_TOKEN_NO_LOGITS;
+        out.flags = refused_ ? constraint_->failure() : SHIMMY_TOKEN_NO_LOGITS;
         out.n_top = 0;
         return;
     }
@@ -111,6 +111,7 @@ float shimmy_sampler::raw_logit(const float * logits, int32_t token) const {
 
 // Draws, and where the constraint refuses the token, draws once more from what it allows; -1 where there is nothing to draw.
 int32_t shimmy_sampler::draw_allowed(float * logits) {
+    refused_ = false;
     if (!row_.finite()) {
         return -1;
     }
@@ -118,6 +119,7 @@ int32_t shimmy_sampler::draw_allowed(float * logits) {
     if (token < 0 || !constraint_ || constraint_->allows(token)) {
         return token;
     }
+    refused_ = true;
     constraint_->mask(logits, n_vocab_);
     row_.scan(logits, n_vocab_);
     return row_.finite() ? draw() : -1;

@@ -51,6 +51,7 @@ struct shimmy_sampler {
     std::vector<std::pair<int32_t, float>> bias_;
     shimmy::Penalties penalties_;
     std::unique_ptr<shimmy::Constraint> constraint_;
+    bool refused_ = false;  // the constraint refused the first draw of this row
     std::mt19937 random_;
     shimmy::Row row_;
     std::vector<std::pair<int32_t, float>> raw_;  // logits as the model gave them, of the tokens that adjust() changed

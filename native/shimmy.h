@@ -44,12 +44,15 @@ extern "C" {
 
 #define SHIMMY_TOKEN_EOG 1         // flags of a sampled token: it ends the generation
 #define SHIMMY_TOKEN_NO_LOGITS 2   // the model gave no finite logits; the token is -1
+#define SHIMMY_TOKEN_NO_CHOICE 4   // no token of the row can follow under the grammar; the token is -1
+#define SHIMMY_TOKEN_TOO_COSTLY 8  // the grammar can be read in too many ways at once; the token is -1
 
 typedef struct shimmy_model shimmy_model;
 typedef struct shimmy_context shimmy_context;
 typedef struct shimmy_sampler shimmy_sampler;
 typedef struct shimmy_chat shimmy_chat;
 typedef struct shimmy_adapter shimmy_adapter;
+typedef struct shimmy_grammar shimmy_grammar;
 
 // ---- process ------------------------------------------------------------------------------------------------------
 
@@ -150,6 +153,44 @@ typedef struct shimmy_sample {
 
 // Draws a token from one row of n_vocab logits, which it may change, and counts the token as part of the text.
 SHIMMY_API int32_t shimmy_sampler_sample(shimmy_sampler * sampler, float * logits, int32_t n_vocab, shimmy_sample * out);
+
+// ---- grammar ------------------------------------------------------------------------------------------------------
+
+#define SHIMMY_TRIGGER_WORD 0          // the text, anywhere
+#define SHIMMY_TRIGGER_TOKEN 1
+#define SHIMMY_TRIGGER_PATTERN 2       // an ECMAScript regular expression, anywhere in the last 4096 bytes
+#define SHIMMY_TRIGGER_PATTERN_FULL 3  // the same for the whole text, while that has at most 4096 bytes
+
+// What wakes a lazy grammar. It then takes in the text from the trigger's start: of a pattern, from the first of its groups that
+// holds something.
+typedef struct shimmy_trigger {
+    int32_t kind;       // SHIMMY_TRIGGER_*
+    int32_t token;      // of SHIMMY_TRIGGER_TOKEN
+    const char * text;  // of the others
+} shimmy_trigger;
+
+typedef struct shimmy_grammar_params {
+    const char * text;  // GBNF; n_text bytes, at most 1 MiB
+    size_t n_text;
+    const char * root;  // the rule that a whole answer matches
+    bool lazy;          // everything is allowed until a trigger is seen
+    const shimmy_trigger * triggers;  // [n_triggers] of a lazy grammar
+    int32_t n_triggers;
+    const int32_t * preserved;  // [n_preserved] control tokens that the answer shows: they match by their text. All others match only <name> or <[id]>
+    int32_t n_preserved;
+} shimmy_grammar_params;
+
+// Compiles a grammar. Never changes afterwards; may be shared by samplers and threads, and freed before them. E_INVALID with param
+// "grammar" names line and column; with "triggers", what is wrong with those.
+SHIMMY_API int32_t shimmy_grammar_new(const shimmy_model * model, const shimmy_grammar_params * params, shimmy_grammar ** out);
+SHIMMY_API void shimmy_grammar_free(shimmy_grammar * grammar);
+
+// Memory that the grammar holds now, for a cache's bound; it learns up to 12 MB while it is matched.
+SHIMMY_API size_t shimmy_grammar_bytes(const shimmy_grammar * grammar);
+
+// From now on the sampler draws only what the grammar (of the same model) allows; its text begins with the next token. A sampler that
+// finds no token gives -1 with SHIMMY_TOKEN_NO_CHOICE or SHIMMY_TOKEN_TOO_COSTLY.
+SHIMMY_API int32_t shimmy_sampler_set_grammar(shimmy_sampler * sampler, const shimmy_grammar * grammar);
 
 // ---- context ------------------------------------------------------------------------------------------------------
 

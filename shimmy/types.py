@@ -54,6 +54,20 @@ class Message(msgspec.Struct, frozen=True, array_like=True):
     content: str
 
 
+class Trigger(msgspec.Struct, frozen=True, array_like=True):
+    """What wakes a lazy grammar, which then takes in the text from the trigger's start.
+
+    word          the text ``value``, anywhere
+    token         the token ``token``
+    pattern       an ECMAScript regular expression, anywhere in the last 4096 bytes; from its first group that holds something
+    pattern_full  the same for the whole text, while that has at most 4096 bytes
+    """
+
+    kind: Literal["word", "token", "pattern", "pattern_full"]
+    value: str = ""
+    token: int | None = None
+
+
 class GenerateRequest(msgspec.Struct, frozen=True, array_like=True):
     """One generation. Exactly one of ``prompt``, ``prompt_tokens`` and ``messages`` is given.
 

@@ -15,12 +15,27 @@ from shimmy.engine.scheduler import Part, Scheduler
 from shimmy.engine.sequence import Sequence
 from shimmy.errors import Cancelled, GenerationFailed, KvCacheFull, ShimmyError
 from shimmy.native.adapter import Adapter
-from shimmy.native.context import TOKEN_EOG, TOKEN_NO_LOGITS, Context, Drawn, Run, StepOutput
+from shimmy.native.context import (
+    TOKEN_EOG,
+    TOKEN_NO_CHOICE,
+    TOKEN_NO_LOGITS,
+    TOKEN_TOO_COSTLY,
+    Context,
+    Drawn,
+    Run,
+    StepOutput,
+)
 from shimmy.native.model import Model
 from shimmy.native.sampler import read_logprobs
 from shimmy.types import Delta, Event, Failed, Finished, FinishReason, LoraSet
 
 Emit = Callable[[list[Event]], None]
+
+_NOTHING_DRAWN = {
+    TOKEN_NO_LOGITS: "the model gave no finite logits; its file may be damaged",
+    TOKEN_NO_CHOICE: "no token of the model can follow under the grammar: allow the text to end, or leave out ignore_eos",
+    TOKEN_TOO_COSTLY: "the grammar can be read in too many ways at once: write it with less ambiguity",
+}
 
 
 class EngineStats(msgspec.Struct, frozen=True, array_like=True):
@@ -223,9 +238,9 @@ class Engine:
 
     def _take_token(self, sequence: Sequence, drawn: Drawn, run: int, now: float) -> bool:
         """One drawn token: text, events, the end. Returns whether the sequence goes on."""
-        if drawn.flags & TOKEN_NO_LOGITS:
+        if drawn.token < 0:
             self._scheduler.drop(sequence)
-            self._fail(sequence, GenerationFailed("the model gave no finite logits; its file may be damaged"))
+            self._fail(sequence, GenerationFailed(_NOTHING_DRAWN[drawn.flags]))
             return False
         sequence.tokens.append(drawn.token)
         if not sequence.first_token_at:

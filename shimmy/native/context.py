@@ -16,6 +16,8 @@ from shimmy.types import ContextFacts, ContextParams
 
 TOKEN_EOG = 1
 TOKEN_NO_LOGITS = 2
+TOKEN_NO_CHOICE = 4
+TOKEN_TOO_COSTLY = 8
 PARTIAL_STATE = 1
 
 _FLASH_ATTN = {"auto": -1, "off": 0, "on": 1}

@@ -10,6 +10,7 @@ from typing import Any
 
 from shimmy.errors import InvalidRequest
 from shimmy.native.ffi import assign_fields, check, ffi, library
+from shimmy.native.grammar import Grammar
 from shimmy.native.model import Model
 from shimmy.types import SamplingParams, TokenLogprob
 
@@ -20,8 +21,16 @@ class Sampler:
     Used by one thread at a time; ``close`` frees it.
     """
 
-    def __init__(self, model: Model, params: SamplingParams, history: Sequence[int], *, n_ctx: int) -> None:
-        """``history`` is the prompt. Raises InvalidRequest on a value out of range."""
+    def __init__(
+        self,
+        model: Model,
+        params: SamplingParams,
+        history: Sequence[int],
+        *,
+        n_ctx: int,
+        grammar: Grammar | None = None,
+    ) -> None:
+        """``history`` is the prompt, which is no part of the ``grammar``. Raises InvalidRequest on a value out of range."""
         if params.repeat_last_n < -1 or params.repeat_last_n > n_ctx:
             raise InvalidRequest(f"repeat_last_n must be -1..{n_ctx}", param="repeat_last_n")
         self.n_logprobs = params.n_logprobs
@@ -55,6 +64,8 @@ class Sampler:
             )
         )
         self._handle: Any = out[0]
+        if grammar is not None:
+            check(library().shimmy_sampler_set_grammar(self._handle, grammar.handle))
 
     @property
     def handle(self) -> Any:
