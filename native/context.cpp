@@ -25,7 +25,9 @@ ggml_type kv_type(const char * name, const char * param) {
                 std::string(param) + " must be f32, f16, bf16, q8_0, q5_1, q5_0, q4_1, q4_0 or iq4_nl, not " + name, param);
 }
 
-llama_context_params to_llama(const shimmy_context_params & p) {
+}  // namespace
+
+llama_context_params shimmy::to_llama(const shimmy_context_params & p) {
     const int32_t max_sequences = static_cast<int32_t>(llama_max_parallel_sequences());
     require_param(p.n_ctx >= 0, "n_ctx", "must be at least 0");
     require_param(p.n_batch >= 1 && p.n_batch <= 65536, "n_batch", "must be 1..65536");
@@ -69,6 +71,8 @@ llama_context_params to_llama(const shimmy_context_params & p) {
     return out;
 }
 
+namespace {
+
 bool on_abort(void * data) { return static_cast<const std::atomic<bool> *>(data)->load(std::memory_order_relaxed); }
 
 int64_t now_ns() {
@@ -91,32 +95,13 @@ shimmy_context::shimmy_context(const shimmy_model & model, const shimmy_context_
         throw Error(memory ? SHIMMY_E_MEMORY : SHIMMY_E_INVALID, why.empty() ? "llama.cpp could not make a context" : why);
     }
     require(llama_get_memory(context_.get()) != nullptr, "this model makes embeddings and cannot generate text");
-    attach_threads(params.n_threads, params.n_threads_batch);
-}
-
-// With OpenMP ggml takes the threads of the process's one team; otherwise a pool is attached, since ggml would make and
-// end one for every graph.
-void shimmy_context::attach_threads(int32_t n_threads, int32_t n_threads_batch) {
-#ifdef SHIMMY_OPENMP
-    llama_set_n_threads(context_.get(), n_threads, n_threads_batch);
-    (void) spin_;
-#else
-    ggml_threadpool_params p = ggml_threadpool_params_default(std::max(n_threads, n_threads_batch));
-    p.poll = static_cast<uint32_t>(spin_);
-    std::unique_ptr<ggml_threadpool, FreePool> pool(ggml_threadpool_new(&p));
-    if (!pool) {
-        throw Error(SHIMMY_E_MEMORY, "could not start threads");
-    }
-    llama_attach_threadpool(context_.get(), pool.get(), pool.get());
-    llama_set_n_threads(context_.get(), n_threads, n_threads_batch);
-    pool_ = std::move(pool);
-#endif
+    threads_.attach(context_.get(), params.n_threads, params.n_threads_batch, spin_);
 }
 
 void shimmy_context::set_threads(int32_t n_threads, int32_t n_threads_batch) {
     require(n_threads >= 1 && n_threads <= GGML_MAX_N_THREADS, "n_threads must be 1..512");
     require(n_threads_batch >= 1 && n_threads_batch <= GGML_MAX_N_THREADS, "n_threads_batch must be 1..512");
-    attach_threads(n_threads, n_threads_batch);
+    threads_.attach(context_.get(), n_threads, n_threads_batch, spin_);
 }
 
 void shimmy_context::set_adapters(shimmy_adapter * const * adapters, const float * scales, int32_t n) {

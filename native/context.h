@@ -5,11 +5,19 @@
 #include "model.h"
 #include "sampler.h"
 #include "shimmy.h"
+#include "threads.h"
 
 #include <atomic>
 #include <memory>
 #include <string>
 #include <vector>
+
+namespace shimmy {
+
+// Throws E_INVALID for values out of range.
+llama_context_params to_llama(const shimmy_context_params & p);
+
+}  // namespace shimmy
 
 struct shimmy_context {
   public:
@@ -40,11 +48,7 @@ struct shimmy_context {
     struct FreeContext {
         void operator()(llama_context * c) const { llama_free(c); }
     };
-    struct FreePool {
-        void operator()(ggml_threadpool * p) const { ggml_threadpool_free(p); }
-    };
 
-    void attach_threads(int32_t n_threads, int32_t n_threads_batch);
     void fill(const shimmy_step_batch & in);
     void check_runs(const shimmy_step_batch & in);
     void decode();
@@ -56,7 +60,7 @@ struct shimmy_context {
     bool unified_;
     int32_t spin_;
     int32_t n_outputs_max_;
-    std::unique_ptr<ggml_threadpool, FreePool> pool_;  // outlives the context that uses it
+    shimmy::Threads threads_;  // outlives the context that uses it
     std::unique_ptr<llama_context, FreeContext> context_;
 
     // One step's batch and results; kept so that a step allocates nothing.

@@ -8,7 +8,9 @@
 
 #include <climits>
 #include <cstdlib>
+#include <cstring>
 #include <string>
+#include <utility>
 #include <vector>
 
 using namespace shimmy;
@@ -68,10 +70,28 @@ common_json special_tokens(const shimmy_model & m) {
     tokens["bos"] = token_or_null(m, llama_vocab_bos(v));
     tokens["eos"] = token_or_null(m, llama_vocab_eos(v));
     tokens["eot"] = token_or_null(m, llama_vocab_eot(v));
+    tokens["sep"] = token_or_null(m, llama_vocab_sep(v));
     tokens["fim_pre"] = token_or_null(m, llama_vocab_fim_pre(v));
     tokens["fim_suf"] = token_or_null(m, llama_vocab_fim_suf(v));
     tokens["fim_mid"] = token_or_null(m, llama_vocab_fim_mid(v));
     return tokens;
+}
+
+// What the file says: llama.cpp takes "none" for it where it says nothing.
+common_json pooling(const llama_model * model) {
+    char architecture[64] = "";
+    char value[16] = "";
+    llama_model_meta_val_str(model, "general.architecture", architecture, sizeof architecture);
+    const std::string key = std::string(architecture) + ".pooling_type";
+    if (llama_model_meta_val_str(model, key.c_str(), value, sizeof value) < 0) {
+        return nullptr;
+    }
+    for (const auto & [number, name] : {std::pair{"0", "none"}, {"1", "mean"}, {"2", "cls"}, {"3", "last"}, {"4", "rank"}}) {
+        if (std::strcmp(value, number) == 0) {
+            return name;
+        }
+    }
+    return nullptr;
 }
 
 std::string describe(const llama_model * model) {
@@ -153,6 +173,13 @@ int32_t shimmy_model_facts(const shimmy_model * model, char ** out) {
         facts["is_hybrid"] = llama_model_is_hybrid(m);
         facts["is_diffusion"] = llama_model_is_diffusion(m);
         facts["has_chat_template"] = llama_model_chat_template(m, nullptr) != nullptr;
+        const char * rerank = llama_model_chat_template(m, "rerank");
+        facts["rerank_template"] = rerank == nullptr ? common_json(nullptr) : common_json(rerank);
+        facts["pooling"] = pooling(m);
+        facts["n_embd_out"] = llama_model_n_embd_out(m);
+        facts["add_bos"] = llama_vocab_get_add_bos(model->vocab);
+        facts["add_eos"] = llama_vocab_get_add_eos(model->vocab);
+        facts["add_sep"] = llama_vocab_get_add_sep(model->vocab);
         facts["special_tokens"] = special_tokens(*model);
         *out = copy_string(facts.dump_safe());
     });

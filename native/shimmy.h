@@ -308,6 +308,52 @@ SHIMMY_API int32_t shimmy_adapter_facts(const shimmy_adapter * adapter, char ** 
 SHIMMY_API int32_t shimmy_context_set_adapters(shimmy_context * context, shimmy_adapter * const * adapters,
                                                const float * scales, int32_t n);
 
+// ---- embedding ----------------------------------------------------------------------------------------------------
+
+#define SHIMMY_POOLING_MEAN 1  // as llama_pooling_type
+#define SHIMMY_POOLING_CLS 2   // the first token's
+#define SHIMMY_POOLING_LAST 3
+#define SHIMMY_POOLING_RANK 4  // the scores of the model's classifier
+
+typedef struct shimmy_embedder shimmy_embedder;
+
+// Of `params`: n_batch is the most tokens of one step and n_ubatch must be the same, n_outputs_max not below it; n_ctx the cells of
+// all sequences at once. `rank`: scores of the model's classifier in place of hidden states. The model must outlive it; it belongs
+// to one thread at a time.
+SHIMMY_API int32_t shimmy_embedder_new(const shimmy_model * model, const shimmy_context_params * params, bool rank,
+                                       shimmy_embedder ** out);
+SHIMMY_API void shimmy_embedder_free(shimmy_embedder * embedder);
+
+// As JSON: n_ctx, n_batch, n_seq_max, n_threads, n_threads_batch; width: numbers of a vector; whole: a text's tokens must go into one
+// step (encoders, attention in both directions).
+SHIMMY_API int32_t shimmy_embedder_facts(const shimmy_embedder * embedder, char ** out);
+
+// As shimmy_context_interrupt.
+SHIMMY_API void shimmy_embedder_interrupt(shimmy_embedder * embedder, bool on);
+
+// One run holds the next tokens of one sequence; each sequence has one run at most.
+typedef struct shimmy_embed_batch {
+    int32_t n_runs;
+    const int32_t * seq_ids;                // [n_runs] below n_seq_max
+    const int32_t * lengths;                // [n_runs] at least 1
+    const int32_t * tokens;                 // [sum of lengths]
+} shimmy_embed_batch;
+
+// Computes all runs in one batch and adds them to what is pooled of their sequences. A failure while computing empties all sequences.
+SHIMMY_API int32_t shimmy_embedder_step(shimmy_embedder * embedder, const shimmy_embed_batch * batch);
+
+// The vector of all tokens that a sequence has: its first `n_out` numbers (1..width), then divided by their length with `normalize`.
+// `pooling`: one of SHIMMY_POOLING_*.
+SHIMMY_API int32_t shimmy_embedder_read(const shimmy_embedder * embedder, int32_t seq_id, int32_t pooling, int32_t n_out,
+                                        bool normalize, float * out);
+
+// The hidden states of run `run` of the last step: [its length][width]. Borrowed; valid until the next step. NULL with `rank`.
+SHIMMY_API const float * shimmy_embedder_rows(shimmy_embedder * embedder, int32_t run);
+
+// Empties a sequence, whose id and cells are then free.
+SHIMMY_API int32_t shimmy_embedder_release(shimmy_embedder * embedder, int32_t seq_id);
+SHIMMY_API int32_t shimmy_embedder_clear(shimmy_embedder * embedder);
+
 // ---- chat ---------------------------------------------------------------------------------------------------------
 
 // Compiles the chat template of the model, or `override` where it is not NULL, and renders a probe conversation with it.

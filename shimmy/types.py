@@ -10,8 +10,9 @@ from typing import Literal
 
 import msgspec
 
+FilePooling = Literal["none", "mean", "cls", "last", "rank"]
 FinishReason = Literal["stop", "length", "cancelled"]
-Capability = Literal["completion", "chat", "tools", "embedding", "fim"]
+Capability = Literal["completion", "chat", "tools", "embedding", "rerank", "fim"]
 MAX_STOPS = 16
 MAX_ADAPTERS = 8
 LoraSet = tuple[tuple[int, float], ...]  # (index among the loaded adapters, scale), in order of index, without scale 0
@@ -226,6 +227,12 @@ class ModelFacts(msgspec.Struct, frozen=True):
     is_hybrid: bool
     is_diffusion: bool
     has_chat_template: bool
+    rerank_template: str | None
+    pooling: FilePooling | None
+    n_embd_out: int
+    add_bos: bool
+    add_eos: bool
+    add_sep: bool
     special_tokens: dict[str, int | None]
 
 

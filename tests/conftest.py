@@ -71,6 +71,16 @@ def hybrid(tiny_hybrid: Path) -> Iterator[Model]:
     yield from _load(tiny_hybrid)
 
 
+@pytest.fixture(scope="session")
+def embedding(tiny_embedding: Path) -> Iterator[Model]:
+    yield from _load(tiny_embedding)
+
+
+@pytest.fixture(scope="session")
+def reranker(tiny_reranker: Path) -> Iterator[Model]:
+    yield from _load(tiny_reranker)
+
+
 @pytest.fixture(params=DECODERS)
 def decoder(request: pytest.FixtureRequest) -> Model:
     """Each kind of model that generates text, in turn."""

@@ -253,6 +253,53 @@ void exercise_context(const shimmy_model * model, const std::vector<int32_t> & p
     CHECK(std::strcmp(shimmy_last_error_param(), "type_k") == 0);
 }
 
+void exercise_embedder(const shimmy_model * model, const std::vector<int32_t> & prompt, bool rank) {
+    shimmy_context_params p{};
+    shimmy_context_default_params(&p);
+    p.n_ctx = 512;
+    p.n_batch = p.n_ubatch = p.n_outputs_max = 128;
+    p.n_seq_max = 3;
+    p.n_threads = 1;
+    p.n_threads_batch = 2;
+    shimmy_embedder * embedder = nullptr;
+    CHECK(shimmy_embedder_new(model, &p, rank, &embedder) == SHIMMY_OK);
+    char * json = nullptr;
+    CHECK(shimmy_embedder_facts(embedder, &json) == SHIMMY_OK);
+    const bool whole = std::strstr(json, "\"whole\":true") != nullptr;
+    const int32_t width = std::atoi(std::strstr(json, "\"width\":") + std::strlen("\"width\":"));
+    shimmy_string_free(json);
+    const int32_t n = static_cast<int32_t>(prompt.size()) < 60 ? static_cast<int32_t>(prompt.size()) : 60;
+    std::vector<int32_t> tokens(prompt.begin(), prompt.begin() + n);
+    tokens.insert(tokens.end(), prompt.begin(), prompt.begin() + n);
+    const int32_t ids[] = {2, 0};
+    const int32_t lengths[] = {n, n};
+    const shimmy_embed_batch batch{2, ids, lengths, tokens.data()};
+    std::vector<float> out(static_cast<size_t>(width));
+    CHECK(shimmy_embedder_step(embedder, &batch) == SHIMMY_OK);
+    CHECK(shimmy_embedder_step(embedder, &batch) == (whole ? SHIMMY_E_INVALID : SHIMMY_OK));
+    for (const int32_t pooling : {SHIMMY_POOLING_MEAN, SHIMMY_POOLING_CLS, SHIMMY_POOLING_LAST, SHIMMY_POOLING_RANK}) {
+        const int32_t wanted = rank == (pooling == SHIMMY_POOLING_RANK) ? SHIMMY_OK : SHIMMY_E_INVALID;
+        CHECK(shimmy_embedder_read(embedder, 2, pooling, width, true, out.data()) == wanted);
+        CHECK(shimmy_embedder_read(embedder, 1, pooling, 1, false, out.data()) == SHIMMY_E_INVALID);
+    }
+    float sum = 0.0f;
+    for (int32_t run = -1; run < 3; ++run) {
+        const float * rows = shimmy_embedder_rows(embedder, run);
+        CHECK((rows != nullptr) == (!rank && run >= 0 && run < 2));
+        for (int32_t i = 0; rows != nullptr && i < n * width; ++i) {
+            sum += rows[i];
+        }
+    }
+    CHECK(std::isfinite(sum));
+    CHECK(shimmy_embedder_release(embedder, 2) == SHIMMY_OK);
+    shimmy_embedder_interrupt(embedder, true);
+    CHECK(shimmy_embedder_clear(embedder) == SHIMMY_OK);
+    CHECK(shimmy_embedder_step(embedder, &batch) == SHIMMY_E_CANCELLED);
+    shimmy_embedder_interrupt(embedder, false);
+    CHECK(shimmy_embedder_step(embedder, &batch) == SHIMMY_OK);
+    shimmy_embedder_free(embedder);
+}
+
 void exercise_chat(const shimmy_model * model) {
     shimmy_chat * chat = nullptr;
     CHECK(shimmy_chat_new(model, "{{ raise_exception('no') }}", &chat) == SHIMMY_E_TEMPLATE);
@@ -279,6 +326,8 @@ void exercise(const char * path) {
     exercise_samplers(model, facts.n_vocab);
     exercise_context(model, prompt, true);
     exercise_context(model, prompt, false);
+    exercise_embedder(model, prompt, false);
+    exercise_embedder(model, prompt, true);
     if (facts.has_template) {
         exercise_chat(model);
     }

@@ -12,12 +12,11 @@ import msgspec
 
 from shimmy.models.gguf_file import LONGEST_VOCABULARY, STRING, Array, Header, Scalar, Value, read_array, read_header
 from shimmy.models.quantization import FILE_TYPES, TENSOR_TYPES
-from shimmy.types import Capability
+from shimmy.types import Capability, FilePooling
 
 FileKind = Literal["model", "adapter", "projector", "vocabulary"]
-Pooling = Literal["none", "mean", "cls", "last", "rank"]
 
-_POOLINGS: tuple[Pooling, ...] = ("none", "mean", "cls", "last", "rank")
+_POOLINGS: tuple[FilePooling, ...] = ("none", "mean", "cls", "last", "rank")
 # These see a whole text at once and have no next token.
 _ENCODERS = frozenset(
     "bert modern-bert nomic-bert nomic-bert-moe neo-bert jina-bert-v2 jina-bert-v3 eurobert"
@@ -36,8 +35,13 @@ _TOOLS = re.compile(r"\btools\b")
 _FIM_TEXTS = (
     "<|fim_prefix|> <fim-prefix> <fim_prefix> <\uff5cfim\u2581begin\uff5c> <PRE> \u2581<PRE> <|code_prefix|> <|prefix|>".split(),
     "<|fim_suffix|> <fim-suffix> <fim_suffix> <\uff5cfim\u2581hole\uff5c> <SUF> \u2581<SUF> <|code_suffix|> <|suffix|>".split(),
+    "<|fim_middle|> <fim-middle> <fim_middle> <\uff5cfim\u2581end\uff5c> <MID> \u2581<MID> <|code_middle|> <|middle|>".split(),
 )
-_FIM_IDS = ({"fim_pre_token_id", "prefix_token_id"}, {"fim_suf_token_id", "suffix_token_id"})
+_FIM_IDS = (
+    {"fim_pre_token_id", "prefix_token_id"},
+    {"fim_suf_token_id", "suffix_token_id"},
+    {"fim_mid_token_id", "middle_token_id"},
+)
 
 
 class ModelMetadata(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,7 +79,7 @@ class ModelMetadata(msgspec.Struct, frozen=True, kw_only=True):
     is_recurrent: bool
     is_hybrid: bool
     causal_attention: bool
-    pooling: Pooling | None
+    pooling: FilePooling | None
     vocabulary_size: int | None
     tokenizer: str | None
     pretokenizer: str | None
@@ -235,15 +239,20 @@ def _sampling(values: Mapping[str, Value]) -> dict[str, Scalar]:
 
 
 def _fills_in(path: Path, values: Mapping[str, Value]) -> bool:
-    """Whether the vocabulary has the tokens of fill-in-the-middle, named by id or known by text."""
-    if all(any("tokenizer.ggml." + key in values for key in keys) for keys in _FIM_IDS):
+    """Whether the vocabulary has the three tokens of fill-in-the-middle, each named by id or known by text."""
+    unnamed = [
+        texts
+        for keys, texts in zip(_FIM_IDS, _FIM_TEXTS, strict=True)
+        if not any("tokenizer.ggml." + key in values for key in keys)
+    ]
+    if not unnamed:
         return True
     tokens = values.get("tokenizer.ggml.tokens")
     if not isinstance(tokens, Array) or tokens.type != STRING or tokens.end - tokens.start > LONGEST_VOCABULARY:
         return False
     data = read_array(path, tokens)
     # A token stands behind its length.
-    wanted = [[len(text.encode()).to_bytes(8, "little") + text.encode() for text in texts] for texts in _FIM_TEXTS]
+    wanted = [[len(text.encode()).to_bytes(8, "little") + text.encode() for text in texts] for texts in unnamed]
     return all(any(token in data for token in variants) for variants in wanted)
 
 
@@ -262,4 +271,6 @@ def _capabilities(metadata: ModelMetadata, path: Path, values: Mapping[str, Valu
             found.append("fim")
     if metadata.pooling in ("mean", "cls", "last") or (metadata.architecture in _ENCODERS and metadata.pooling is None):
         found.append("embedding")
+    if metadata.pooling == "rank":
+        found.append("rerank")
     return found

@@ -73,42 +73,48 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
+def raw_params(params: ContextParams, *, n_ctx: int, n_seq_max: int, n_outputs_max: int) -> tuple[Any, Any]:
+    """A filled ``shimmy_context_params *``, and what must live as long. Raises InvalidRequest for a value that fits no C type."""
+    raw = ffi.new("shimmy_context_params *")
+    library().shimmy_context_default_params(raw)
+    threads = params.n_threads or available_cores()
+    type_k = ffi.new("char[]", params.type_k.encode())
+    type_v = ffi.new("char[]", params.type_v.encode())
+    assign_fields(
+        raw,
+        n_ctx=n_ctx,
+        n_batch=params.n_batch,
+        n_ubatch=min(params.n_ubatch, params.n_batch),
+        n_seq_max=n_seq_max,
+        n_outputs_max=n_outputs_max,
+        n_threads=threads,
+        n_threads_batch=params.n_threads_batch or threads,
+        spin=params.spin,
+        flash_attn=_FLASH_ATTN[params.flash_attn],
+        type_k=type_k,
+        type_v=type_v,
+        rope_scaling_type=_ROPE_SCALING[params.rope_scaling],
+        rope_freq_base=params.rope_freq_base,
+        rope_freq_scale=params.rope_freq_scale,
+        yarn_ext_factor=params.yarn_ext_factor,
+        yarn_attn_factor=params.yarn_attn_factor,
+        yarn_beta_fast=params.yarn_beta_fast,
+        yarn_beta_slow=params.yarn_beta_slow,
+        yarn_orig_ctx=params.yarn_orig_ctx,
+        offload_kqv=params.offload_kqv,
+        op_offload=params.op_offload,
+        swa_full=params.swa_full,
+        kv_unified=params.kv_unified,
+    )
+    return raw, (type_k, type_v)
+
+
 class Context:
     """Owns one ``shimmy_context``. All methods but ``interrupt`` belong to one thread."""
 
     def __init__(self, model: Model, params: ContextParams, *, n_ctx: int, n_seq_max: int) -> None:
         """Raises InvalidRequest for values out of range, InsufficientMemory."""
-        raw = ffi.new("shimmy_context_params *")
-        library().shimmy_context_default_params(raw)
-        threads = params.n_threads or available_cores()
-        type_k = ffi.new("char[]", params.type_k.encode())
-        type_v = ffi.new("char[]", params.type_v.encode())
-        assign_fields(
-            raw,
-            n_ctx=n_ctx,
-            n_batch=params.n_batch,
-            n_ubatch=min(params.n_ubatch, params.n_batch),
-            n_seq_max=n_seq_max,
-            n_outputs_max=n_seq_max,
-            n_threads=threads,
-            n_threads_batch=params.n_threads_batch or threads,
-            spin=params.spin,
-            flash_attn=_FLASH_ATTN[params.flash_attn],
-            type_k=type_k,
-            type_v=type_v,
-            rope_scaling_type=_ROPE_SCALING[params.rope_scaling],
-            rope_freq_base=params.rope_freq_base,
-            rope_freq_scale=params.rope_freq_scale,
-            yarn_ext_factor=params.yarn_ext_factor,
-            yarn_attn_factor=params.yarn_attn_factor,
-            yarn_beta_fast=params.yarn_beta_fast,
-            yarn_beta_slow=params.yarn_beta_slow,
-            yarn_orig_ctx=params.yarn_orig_ctx,
-            offload_kqv=params.offload_kqv,
-            op_offload=params.op_offload,
-            swa_full=params.swa_full,
-            kv_unified=params.kv_unified,
-        )
+        raw, _held = raw_params(params, n_ctx=n_ctx, n_seq_max=n_seq_max, n_outputs_max=n_seq_max)
         out = ffi.new("shimmy_context **")
         check(library().shimmy_context_new(model.handle, raw, out))
         self._handle: Any = out[0]

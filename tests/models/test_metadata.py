@@ -89,18 +89,31 @@ def test_named_templates_are_kept_by_name(tmp_path: Path) -> None:
     assert "tools" in model.capabilities
 
 
-def test_a_model_that_names_its_fill_in_tokens_can_fill_in(tmp_path: Path) -> None:
-    prefix: Fill = lambda w: w.add_uint32("tokenizer.ggml.fim_pre_token_id", 1)  # noqa: E731
-    suffix: Fill = lambda w: w.add_uint32("tokenizer.ggml.fim_suf_token_id", 2)  # noqa: E731
-    assert "fim" not in read(tmp_path, prefix).capabilities
-    assert "fim" in read(tmp_path, prefix, suffix).capabilities
+FIM = ["<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"]
 
 
-def test_fill_in_tokens_are_also_known_by_their_texts(tmp_path: Path) -> None:
-    assert "fim" in read(tmp_path, lambda w: w.add_token_list(["a", "<|fim_prefix|>", "<|fim_suffix|>"])).capabilities
-    assert (
-        "fim" not in read(tmp_path, lambda w: w.add_token_list(["a", "<|fim_prefix|>", "x<|fim_suffix|>"])).capabilities
-    )
+def test_filling_in_is_seen_by_the_ids_of_its_tokens(tmp_path: Path) -> None:
+    fills: list[Fill] = [
+        lambda w: w.add_uint32("tokenizer.ggml.fim_pre_token_id", 1),
+        lambda w: w.add_uint32("tokenizer.ggml.suffix_token_id", 2),
+        lambda w: w.add_uint32("tokenizer.ggml.fim_mid_token_id", 3),
+    ]
+    assert "fim" in read(tmp_path, *fills).capabilities
+    for absent in range(3):
+        assert "fim" not in read(tmp_path, *fills[:absent], *fills[absent + 1 :]).capabilities
+    named_twice = [*fills[:2], lambda w: w.add_token_list(["a", FIM[2]])]
+    assert "fim" in read(tmp_path, *named_twice).capabilities
+
+
+def test_filling_in_is_seen_by_the_texts_of_its_tokens(tmp_path: Path) -> None:
+    assert "fim" in read(tmp_path, lambda w: w.add_token_list(["a", *FIM])).capabilities
+    assert "fim" not in read(tmp_path, lambda w: w.add_token_list(["a", *FIM[:2]])).capabilities
+    assert "fim" not in read(tmp_path, lambda w: w.add_token_list(["a", FIM[0], "x" + FIM[1], FIM[2]])).capabilities
+
+
+def test_a_model_with_a_classifier_ranks_and_does_not_embed(tmp_path: Path) -> None:
+    model = read(tmp_path, lambda w: w.add_pooling_type(gguf.PoolingType.RANK), architecture="bert")
+    assert (model.pooling, model.capabilities) == ("rank", ["rerank"])
 
 
 def test_heads_can_differ_from_layer_to_layer(tmp_path: Path) -> None:

@@ -62,6 +62,12 @@ NULL_CALLS: dict[str, Callable[[], int]] = {
     "adapter_load": lambda: library().shimmy_adapter_load(ffi.NULL, ffi.NULL, ffi.NULL),
     "adapter_facts": lambda: library().shimmy_adapter_facts(ffi.NULL, ffi.NULL),
     "context_set_adapters": lambda: library().shimmy_context_set_adapters(ffi.NULL, ffi.NULL, ffi.NULL, 0),
+    "embedder_new": lambda: library().shimmy_embedder_new(ffi.NULL, ffi.NULL, False, ffi.NULL),
+    "embedder_facts": lambda: library().shimmy_embedder_facts(ffi.NULL, ffi.NULL),
+    "embedder_step": lambda: library().shimmy_embedder_step(ffi.NULL, ffi.NULL),
+    "embedder_read": lambda: library().shimmy_embedder_read(ffi.NULL, 0, 1, 1, False, ffi.NULL),
+    "embedder_release": lambda: library().shimmy_embedder_release(ffi.NULL, 0),
+    "embedder_clear": lambda: library().shimmy_embedder_clear(ffi.NULL),
     "chat_new": lambda: library().shimmy_chat_new(ffi.NULL, ffi.NULL, ffi.NULL),
     "chat_apply": lambda: library().shimmy_chat_apply(ffi.NULL, ffi.NULL, ffi.NULL),
 }
@@ -80,10 +86,12 @@ def test_every_call_that_returns_a_status_is_tried_with_null() -> None:
 
 
 def test_null_can_be_freed() -> None:
-    for name in ("string", "model", "sampler", "context", "chat"):
+    for name in ("string", "model", "sampler", "context", "embedder", "chat"):
         getattr(library(), f"shimmy_{name}_free")(ffi.NULL)
     library().shimmy_context_interrupt(ffi.NULL, True)
     assert library().shimmy_context_logits(ffi.NULL, 0) == ffi.NULL
+    library().shimmy_embedder_interrupt(ffi.NULL, True)
+    assert library().shimmy_embedder_rows(ffi.NULL, 0) == ffi.NULL
 
 
 def test_an_error_names_its_parameter_and_the_next_one_forgets_it(llama: Model) -> None:

@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.tiny.models import write_embedding, write_hybrid, write_llama, write_moe, write_recurrent, write_swa
+from tests.tiny.models import (
+    write_embedding,
+    write_hybrid,
+    write_llama,
+    write_moe,
+    write_recurrent,
+    write_reranker,
+    write_swa,
+)
 
 
 @pytest.fixture(scope="session")
@@ -49,3 +57,15 @@ def tiny_hybrid(tiny_folder: Path) -> Path:
 def tiny_embedding(tiny_folder: Path) -> Path:
     """An encoder with mean pooling."""
     return write_embedding(tiny_folder / "tiny-embedding.gguf")
+
+
+@pytest.fixture(scope="session")
+def tiny_reranker(tiny_folder: Path) -> Path:
+    """An encoder with a classifier of one label."""
+    return write_reranker(tiny_folder / "tiny-reranker.gguf")
+
+
+@pytest.fixture(scope="session")
+def tiny_fim(tiny_folder: Path) -> Path:
+    """A llama whose vocabulary has the tokens of fill-in-the-middle."""
+    return write_llama(tiny_folder / "tiny-fim.gguf", fim=True)

@@ -23,6 +23,7 @@ from tests.tiny.vocabulary import (
 N_EMBD, N_HEAD, N_HEAD_KV, N_FF = 64, 4, 2, 96
 HEAD = N_EMBD // N_HEAD
 N_INNER, N_STATE, N_RANK, N_CONV = 2 * N_EMBD, 16, 4, 4
+_BERT_LAYERS = 2
 
 
 class _Weights:
@@ -41,14 +42,14 @@ class _Weights:
         """The same value everywhere, or the given ones."""
         self._writer.add_tensor(name, np.broadcast_to(value, (length,)).astype(np.float32))
 
-    def embeddings(self, n_vocab: int, *, raw_bytes: bool, scale: float = 1.0) -> None:
+    def embeddings(self, n_vocab: int, *, raw_bytes: bool, scale: float = 1.0, fim: bool = False) -> None:
         """Token embeddings, the last norm and the output."""
         self.matrix("token_embd.weight", n_vocab, N_EMBD, gain=scale * np.sqrt(N_EMBD))
         self.vector("output_norm.weight", 1.0)
         output = self._random.standard_normal((n_vocab, N_EMBD)) * (4 / np.sqrt(N_EMBD))
         if not raw_bytes:
             # A row of zeros is a logit of 0: hundreds of others have a likelier token among them.
-            output[[not is_plain(token) for token in byte_pair_tokens(n_vocab)]] = 0
+            output[[not is_plain(token) for token in byte_pair_tokens(n_vocab, fim=fim)]] = 0
         self._writer.add_tensor("output.weight", output.astype(np.float16))
 
     def attention(self, layer: int) -> None:
@@ -136,13 +137,14 @@ def write_llama(
     seed: int = 0,
     chat_template: str | None = CHATML,
     raw_bytes: bool = False,
+    fim: bool = False,
 ) -> Path:
-    """A llama: full attention, llama.cpp's plain KV cache."""
+    """A llama: full attention, llama.cpp's plain KV cache; ``fim``: its vocabulary can fill in the middle."""
     writer = _writer(path, "llama", n_ctx, n_layer)
     _add_attention(writer)
-    add_byte_pair_vocabulary(writer, n_vocab, chat_template)
+    add_byte_pair_vocabulary(writer, n_vocab, chat_template, fim=fim)
     weights = _Weights(writer, seed)
-    weights.embeddings(n_vocab, raw_bytes=raw_bytes)
+    weights.embeddings(n_vocab, raw_bytes=raw_bytes, fim=fim)
     for layer in range(n_layer):
         weights.attention(layer)
         weights.feed_forward(layer)
@@ -265,21 +267,38 @@ def write_hybrid(
 
 def write_embedding(path: Path, *, n_ctx: int = 256, seed: int = 0) -> Path:
     """A bert with mean pooling: no next token, no KV cache."""
-    n_layer = 2
-    writer = _writer(path, "bert", n_ctx, n_layer)
+    writer = _writer(path, "bert", n_ctx, _BERT_LAYERS)
+    writer.add_pooling_type(PoolingType.MEAN)
+    _add_bert(writer, _Weights(writer, seed), n_ctx)
+    return _finish(writer, path)
+
+
+def write_reranker(path: Path, *, n_ctx: int = 256, n_labels: int = 1, seed: int = 0) -> Path:
+    """A bert with a classifier over the first token's hidden state: scores of a query and a document."""
+    writer = _writer(path, "bert", n_ctx, _BERT_LAYERS)
+    writer.add_pooling_type(PoolingType.RANK)
+    writer.add_classifier_output_labels([f"label {number}" for number in range(n_labels)])
+    weights = _Weights(writer, seed)
+    _add_bert(writer, weights, n_ctx)
+    weights.matrix("cls.weight", N_EMBD, N_EMBD)
+    weights.vector("cls.bias", 0.1)
+    weights.matrix("cls.output.weight", n_labels, N_EMBD, gain=3)
+    weights.vector("cls.output.bias", -0.2, n_labels)
+    return _finish(writer, path)
+
+
+def _add_bert(writer: GGUFWriter, weights: _Weights, n_ctx: int) -> None:
     writer.add_head_count(N_HEAD)
     writer.add_layer_norm_eps(1e-12)
     writer.add_feed_forward_length(N_FF)
     writer.add_causal_attention(False)
-    writer.add_pooling_type(PoolingType.MEAN)
     n_vocab = add_word_piece_vocabulary(writer)
-    weights = _Weights(writer, seed)
     weights.matrix("token_embd.weight", n_vocab, N_EMBD, gain=np.sqrt(N_EMBD))
     weights.matrix("token_types.weight", 2, N_EMBD, dtype=np.float32)
     weights.matrix("position_embd.weight", n_ctx, N_EMBD, gain=2, dtype=np.float32)
     weights.vector("token_embd_norm.weight", 1.0)
     weights.vector("token_embd_norm.bias", 0.0)
-    for layer in range(n_layer):
+    for layer in range(_BERT_LAYERS):
         at = f"blk.{layer}."
         for name in ("attn_q", "attn_k", "attn_v", "attn_output"):
             weights.matrix(f"{at}{name}.weight", N_EMBD, N_EMBD)
@@ -291,4 +310,3 @@ def write_embedding(path: Path, *, n_ctx: int = 256, seed: int = 0) -> Path:
         for name in ("attn_output_norm", "layer_output_norm"):
             weights.vector(f"{at}{name}.weight", 1.0)
             weights.vector(f"{at}{name}.bias", 0.0)
-    return _finish(writer, path)

@@ -11,6 +11,7 @@ from gguf import GGUFWriter, TokenType
 
 BOS, EOS, IM_START, IM_END = "<s>", "</s>", "<|im_start|>", "<|im_end|>"
 SPECIAL = (BOS, EOS, IM_START, IM_END)
+FIM = ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>")
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
@@ -67,26 +68,32 @@ def _merge(word: tuple[str, ...], pair: tuple[str, str]) -> tuple[str, ...]:
 
 
 @cache
-def byte_pair_tokens(n_vocab: int) -> tuple[str, ...]:
-    """256 bytes, the results of the merges, and last the special tokens; 260 <= n_vocab <= 1500."""
-    learned = ["".join(pair) for pair in merges(n_vocab - 256 - len(SPECIAL))]
-    return (*byte_letters().values(), *learned, *SPECIAL)
+def byte_pair_tokens(n_vocab: int, *, fim: bool = False) -> tuple[str, ...]:
+    """256 bytes, the results of the merges, and last the special tokens; 263 <= n_vocab <= 1500."""
+    special = (*SPECIAL, *FIM) if fim else SPECIAL
+    learned = ["".join(pair) for pair in merges(n_vocab - 256 - len(special))]
+    return (*byte_letters().values(), *learned, *special)
 
 
 def is_plain(token: str) -> bool:
     """Whether the token is printable ASCII text."""
-    return token not in SPECIAL and all(letter == "\u0120" or "!" <= letter <= "~" for letter in token)
+    return token not in (*SPECIAL, *FIM) and all(letter == "\u0120" or "!" <= letter <= "~" for letter in token)
 
 
-def add_byte_pair_vocabulary(writer: GGUFWriter, n_vocab: int, chat_template: str | None) -> None:
-    """A byte-level BPE tokenizer with ChatML's special tokens; every text can be tokenized."""
-    tokens = byte_pair_tokens(n_vocab)
+def add_byte_pair_vocabulary(writer: GGUFWriter, n_vocab: int, chat_template: str | None, *, fim: bool = False) -> None:
+    """A byte-level BPE tokenizer with ChatML's special tokens; every text can be tokenized.
+
+    ``fim``: with the tokens of fill-in-the-middle, which llama.cpp knows by their texts.
+    """
+    tokens = byte_pair_tokens(n_vocab, fim=fim)
     assert len(set(tokens)) == len(tokens) == n_vocab
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
     writer.add_token_list(list(tokens))
-    writer.add_token_types([TokenType.CONTROL if token in SPECIAL else TokenType.NORMAL for token in tokens])
-    writer.add_token_merges([" ".join(pair) for pair in merges(n_vocab - 256 - len(SPECIAL))])
+    writer.add_token_types([TokenType.CONTROL if token in (*SPECIAL, *FIM) else TokenType.NORMAL for token in tokens])
+    writer.add_token_merges(
+        [" ".join(pair) for pair in merges(n_vocab - 256 - len(SPECIAL) - (len(FIM) if fim else 0))]
+    )
     writer.add_bos_token_id(tokens.index(BOS))
     writer.add_eos_token_id(tokens.index(EOS))
     writer.add_eot_token_id(tokens.index(IM_END))

@@ -30,6 +30,12 @@ def facts(n_ctx_train: int = 8192, n_vocab: int = 49_152, n_embd: int = 576) -> 
         is_hybrid=False,
         is_diffusion=False,
         has_chat_template=False,
+        rerank_template=None,
+        pooling=None,
+        n_embd_out=n_embd,
+        add_bos=True,
+        add_eos=False,
+        add_sep=False,
         special_tokens={},
     )
 
