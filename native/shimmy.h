@@ -74,6 +74,10 @@ SHIMMY_API int32_t shimmy_start(int32_t log_fd, int32_t min_level);
 // On Linux, asks the kernel to end this process when the thread that started it ends; elsewhere does nothing.
 SHIMMY_API void shimmy_end_with_parent(void);
 
+// With `on`, threads that wait for one another sleep soon instead of spinning: for as long as others use the cores, too. Off at
+// the start. Does nothing where ggml has pools of its own. May be called at any time, from any thread.
+SHIMMY_API int32_t shimmy_share_cores(bool on);
+
 // Build and devices as JSON: {"backend", "llama_cpp", "system_info", "devices": [{"name", "description", "type", "memory_free",
 // "memory_total"}]}. `out` is freed with shimmy_string_free.
 SHIMMY_API int32_t shimmy_build_facts(char ** out);

@@ -345,7 +345,10 @@ int main(int argc, char ** argv) {
     shimmy_string_free(json);
     for (int i = 1; i < argc; ++i) {
         std::printf("%s\n", argv[i]);
+        CHECK(shimmy_share_cores(i % 2 == 1) == SHIMMY_OK);
+        CHECK(shimmy_share_cores(i % 2 == 1) == SHIMMY_OK);
         exercise(argv[i]);
     }
+    CHECK(shimmy_share_cores(false) == SHIMMY_OK);
     return 0;
 }

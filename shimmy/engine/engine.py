@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from collections.abc import Sequence as Items
@@ -99,6 +100,7 @@ class Engine:
         self._tokens_drawn = 0
         self._tokens_prefilled = 0
         self._busy_ns = 0
+        self.computing = threading.Event()  # cleared while there is nothing to do
         self.step_started_at = 0.0  # monotonic; 0 while idle: a heartbeat shows a step that never ends
 
     def submit(self, sequence: Sequence) -> None:
@@ -151,6 +153,8 @@ class Engine:
     def _take_in(self) -> bool:
         """Handle what was submitted; waits only when there is nothing to compute. False: stop."""
         idle = not self._scheduler.running and not self._scheduler.waiting
+        if idle:
+            self.computing.clear()
         while idle or not self._inbox.empty():
             item = self._inbox.get()
             if item is None:
@@ -159,6 +163,7 @@ class Engine:
             if isinstance(item, Sequence):
                 item.enter(self._n_ctx)
                 self._scheduler.add(item)
+                self.computing.set()
                 idle = False
             elif (sequence := self._scheduler.remove(item)) is not None:
                 self._end(sequence, "cancelled")

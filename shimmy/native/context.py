@@ -109,6 +109,11 @@ def raw_params(params: ContextParams, *, n_ctx: int, n_seq_max: int, n_outputs_m
     return raw, (type_k, type_v)
 
 
+def share_cores(on: bool) -> None:
+    """Let threads that wait sleep soon instead of spinning, while others need the cores. From any thread."""
+    check(library().shimmy_share_cores(on))
+
+
 class Context:
     """Owns one ``shimmy_context``. All methods but ``interrupt`` belong to one thread."""
 

@@ -1,7 +1,7 @@
 """A worker process: one loaded model. Started as ``python -m shimmy.worker.process FD`` by worker/client.py.
 
-Three threads: the main one loads the model and then is the engine; a reader takes commands and answers heartbeats; preparation
-turns requests into sequences. The process ends when its socket closes, whatever it is doing.
+The main thread loads the model and then is the engine; a reader takes commands and answers heartbeats; preparation turns requests
+into sequences; two more watch preparation and the machine's other processes. The process ends when its socket closes, whatever it is doing.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from shimmy.errors import ShimmyError
 from shimmy.native import ffi
 from shimmy.types import Event, Failed, Finished, Timings, Usage
 from shimmy.worker.loading import LoadedModel, load
+from shimmy.worker.neighbours import Neighbours
 from shimmy.worker.preparation import STACK_BYTES, prepare
 from shimmy.worker.protocol import (
     Abort,
@@ -51,6 +52,7 @@ class Worker:
         self._requests: SimpleQueue[Submit | Abort] = SimpleQueue()
         self._preparing_since = 0.0
         self._engine: Engine | None = None
+        self._neighbours: Neighbours | None = None
 
     def run(self) -> None:
         """Load, then work until the process ends."""
@@ -77,6 +79,9 @@ class Worker:
             target=self._guard, args=(lambda: self._prepare(loaded),), name="preparation", daemon=True
         ).start()
         threading.stack_size(usual)
+        facts = loaded.context.facts
+        neighbours = self._neighbours = Neighbours(max(facts.n_threads, facts.n_threads_batch), self._engine.computing)
+        threading.Thread(target=self._guard, args=(neighbours.watch,), name="neighbours", daemon=True).start()
         self._send(report)
         self._engine.run()
 
@@ -117,11 +122,12 @@ class Worker:
         os._exit(0)
 
     def _pong(self, n: int) -> Pong:
-        engine = self._engine
+        engine, neighbours = self._engine, self._neighbours
         if engine is None:
             return Pong(n, 0.0, None)
         started = engine.step_started_at
-        return Pong(n, time.monotonic() - started if started else 0.0, engine.stats())
+        shared = neighbours is not None and neighbours.shared
+        return Pong(n, time.monotonic() - started if started else 0.0, engine.stats(), shared)
 
     def _prepare(self, loaded: LoadedModel) -> None:
         """Requests one by one, in order; an abort behind its request finds it in the engine."""

@@ -85,11 +85,15 @@ class Events(msgspec.Struct, frozen=True, array_like=True, tag="events"):
 
 
 class Pong(msgspec.Struct, frozen=True, array_like=True, tag="pong"):
-    """Alive. ``step_s``: how long the running step has taken so far, 0 when idle; ``stats`` once a model is loaded."""
+    """Alive. ``step_s``: how long the running step has taken so far, 0 when idle; ``stats`` once a model is loaded.
+
+    cores_shared  whether other processes were seen to need the cores, so that waiting threads sleep
+    """
 
     n: int
     step_s: float
     stats: EngineStats | None
+    cores_shared: bool = False
 
 
 Command = Load | Submit | Abort | Ping
