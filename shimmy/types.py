@@ -261,7 +261,11 @@ class ContextFacts(msgspec.Struct, frozen=True):
 
 
 class ModelInfo(msgspec.Struct, frozen=True):
-    """A model file as ``list`` and GET /api/models show it. Sizes in bytes; None where the file does not say."""
+    """A model file as ``list`` and GET /api/models show it. Sizes in bytes; None where the file does not say.
+
+    source        the place where it was found: the store, a folder, a variable
+    pulled_from   what it was pulled from, for a model of the store
+    """
 
     id: str
     name: str
@@ -276,3 +280,4 @@ class ModelInfo(msgspec.Struct, frozen=True):
     capabilities: list[Capability]
     description: str = ""
     status: Literal["available", "loading", "ready", "draining", "failed"] = "available"
+    pulled_from: str | None = None

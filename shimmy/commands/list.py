@@ -78,7 +78,7 @@ def _row(model: ModelInfo, default: str | None) -> tuple[str, ...]:
         str(model.context_length or "?"),
         model.architecture,
         ",".join(model.capabilities),
-        model.source,
+        model.pulled_from or model.source,
     )
 
 

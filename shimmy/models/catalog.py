@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from shimmy.config import Config
 from shimmy.errors import ModelNotFound
-from shimmy.models.discovery import Discovery, Found, Skipped, discover, inspect
+from shimmy.models.discovery import STORE, Discovery, Found, Skipped, discover, inspect
+from shimmy.models.record import read_record
 from shimmy.models.sources import DEFAULT_MODEL, is_path, safe_name, stored_path
 from shimmy.types import ModelInfo
 
@@ -46,6 +47,7 @@ class Entry(NamedTuple):
             vocabulary_size=metadata.vocabulary_size,
             capabilities=list(metadata.capabilities),
             description=_printable(metadata.description or ""),
+            pulled_from=_origin(found),
         )
 
 
@@ -134,6 +136,11 @@ def _with_ids(found: tuple[Found, ...]) -> list[Entry]:
         taken.add(unique)
         entries.append(Entry(unique, model))
     return entries
+
+
+def _origin(found: Found) -> str | None:
+    record = read_record(found.path.parent, safe_name(found.path.name)) if found.source == STORE else None
+    return _printable(record.source) if record else None
 
 
 def _printable(text: str) -> str:

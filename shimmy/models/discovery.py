@@ -6,7 +6,6 @@ Nothing here raises for a file or folder: what cannot be offered comes back as S
 from __future__ import annotations
 
 import os
-import re
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,10 +15,11 @@ from shimmy.config import Config
 from shimmy.errors import InvalidModelFile
 from shimmy.models.metadata import ModelMetadata
 from shimmy.models.metadata_cache import MetadataCache
+from shimmy.models.parts import part_names, part_number
 from shimmy.models.sources import SUFFIX
 
 MAX_DEPTH = 8
-_SPLIT = re.compile(r"(?P<stem>.+)-(?P<no>\d{5})-of-(?P<count>\d{5})\.gguf$", re.IGNORECASE)
+STORE = "store"
 
 
 class Place(NamedTuple):
@@ -55,7 +55,7 @@ class Discovery(NamedTuple):
 
 
 SOURCES: dict[str, Callable[[Config], list[Place]]] = {
-    "store": lambda config: [Place(config.store_dir, named=False)],
+    STORE: lambda config: [Place(config.store_dir, named=False)],
     "SHIMMY_BASE_GGUF": lambda config: [Place(config.base_gguf, named=True)] if config.base_gguf else [],
     "SHIMMY_MODEL_PATHS": lambda config: [Place(path, named=True) for path in config.model_paths],
     "models folder": lambda config: [Place(path, named=False) for path in config.default_folders],
@@ -144,14 +144,14 @@ class _Scan:
 
     def _parts(self, path: Path) -> tuple[Path, ...]:
         """All files of the model whose first is ``path``; none for a later part, which its first one brings."""
-        match = _SPLIT.match(path.name)
-        if match is None:
+        number = part_number(path.name)
+        if number is None:
             return (path,)
-        count, no = int(match["count"]), int(match["no"])
-        names = [f"{match['stem']}-{part:05d}-of-{match['count']}{SUFFIX}" for part in range(1, count + 1)]
-        if no != 1:
-            if not path.with_name(names[0]).exists():
-                self._skip(path, f"part {no} of {count}, and part 1 is missing")
+        names = part_names(path.name)
+        count = len(names)
+        if number != 1:
+            if names and not path.with_name(names[0]).exists():
+                self._skip(path, f"part {number} of {count}, and part 1 is missing")
             return ()
         missing = [part for part, name in enumerate(names, 1) if not path.with_name(name).is_file()]
         if missing:

@@ -122,6 +122,11 @@ def read_header(path: Path) -> Header:
         raise InvalidModelFile(str(path), f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
 
+def mistaken_for(start: bytes) -> str:
+    """What a file is, with what to do, that begins with ``start`` and not like a GGUF file."""
+    return next((what for beginning, what in _MISTAKEN if start.startswith(beginning)), "no GGUF file")
+
+
 def read_array(path: Path, array: Array) -> bytes:
     """The bytes of an array that ``read_header`` stepped over in the same file."""
     length = array.end - array.start
@@ -178,10 +183,7 @@ class _Reader:
             raise self._wrong("is empty")
         start = self._fill(min(self._size, 32))
         if not start.startswith(b"GGUF"):
-            for beginning, what in _MISTAKEN:
-                if start.startswith(beginning):
-                    raise self._wrong(f"is {what}")
-            raise self._wrong("is no GGUF file")
+            raise self._wrong(f"is {mistaken_for(start)}")
         self.position = 4
         version = self._number(_U32)
         if version & 0xFFFF == 0 and version:

