@@ -42,6 +42,10 @@ llama_context_params shimmy::to_llama(const shimmy_context_params & p) {
                   "must be -1..3");
     require_param(std::isfinite(p.rope_freq_base) && p.rope_freq_base >= 0.0f, "rope_freq_base", "must be at least 0");
     require_param(std::isfinite(p.rope_freq_scale) && p.rope_freq_scale >= 0.0f, "rope_freq_scale", "must be at least 0");
+    require_param(std::isfinite(p.yarn_ext_factor), "yarn_ext_factor", "must be a finite number");
+    require_param(std::isfinite(p.yarn_attn_factor), "yarn_attn_factor", "must be a finite number");
+    require_param(std::isfinite(p.yarn_beta_fast), "yarn_beta_fast", "must be a finite number");
+    require_param(std::isfinite(p.yarn_beta_slow), "yarn_beta_slow", "must be a finite number");
     require_param(p.yarn_orig_ctx >= 0, "yarn_orig_ctx", "must be at least 0");
 
     llama_context_params out = llama_context_default_params();

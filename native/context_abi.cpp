@@ -1,5 +1,6 @@
 // The C ABI of contexts: shimmy_context_* (context.cpp does the work).
 #include "context.h"
+#include "devices.h"
 #include "error.h"
 #include "json.h"
 #include "shimmy.h"
@@ -59,6 +60,7 @@ int32_t shimmy_context_facts(const shimmy_context * context, char ** out) {
         facts["n_threads_batch"] = llama_n_threads_batch(c);
         facts["kv_unified"] = context->unified();
         facts["memory_kind"] = context->memory_kind();
+        facts["memory"] = memory_of(c);
         *out = copy_string(facts.dump_safe());
     });
 }

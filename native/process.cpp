@@ -1,4 +1,5 @@
 // Process-wide matters: errors, the log, back ends, devices.
+#include "devices.h"
 #include "error.h"
 #include "json.h"
 #include "log.h"
@@ -51,19 +52,6 @@ void on_log(ggml_log_level level, const char * text, void *) {
     if (fd >= 0 && effective >= log_level.load(std::memory_order_relaxed)) {
         const ssize_t written = ::write(fd, text, std::strlen(text));
         (void) written;  // a closed log is no reason to stop
-    }
-}
-
-const char * device_type(ggml_backend_dev_t device) {
-    switch (ggml_backend_dev_type(device)) {
-        case GGML_BACKEND_DEVICE_TYPE_CPU:
-            return "cpu";
-        case GGML_BACKEND_DEVICE_TYPE_GPU:
-            return "gpu";
-        case GGML_BACKEND_DEVICE_TYPE_IGPU:
-            return "igpu";
-        default:
-            return "accelerator";
     }
 }
 

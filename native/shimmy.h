@@ -86,11 +86,14 @@ SHIMMY_API int32_t shimmy_build_facts(char ** out);
 
 typedef struct shimmy_model_params {
     int32_t n_gpu_layers;        // layers on the GPU; negative: all
-    int32_t split_mode;          // llama_split_mode: 0 none, 1 layer, 2 row
-    int32_t main_gpu;            // device of the whole model with split mode none
+    int32_t split_mode;          // llama_split_mode: 0 none, 1 layer, 2 row, 3 tensor
+    int32_t main_gpu;            // which of the devices has the whole model with split mode none
     int32_t load_mode;           // llama_load_mode: -1 auto, 0 read, 1 mmap, 2 mlock, 3 mmap and mlock, 4 direct
     const float * tensor_split;  // [n_tensor_split] share of each device; NULL: even
-    int32_t n_tensor_split;
+    int32_t n_tensor_split;      // at most one for each device
+    const char * const * devices;  // [n_devices] GPUs by the names of shimmy_build_facts
+    int32_t n_devices;           // 0: all GPUs; -1: none
+    int32_t n_cpu_moe;           // layers whose experts stay in the CPU's memory; -1: all
     bool use_extra_bufts;        // repack weights for the CPU
     bool no_host;                // bypass the host buffer
     bool check_tensors;          // look for invalid values in the weights
@@ -214,7 +217,7 @@ typedef struct shimmy_context_params {
     float rope_freq_base;      // 0: from the model
     float rope_freq_scale;     // 0: from the model
     float yarn_ext_factor;     // negative: from the model
-    float yarn_attn_factor;
+    float yarn_attn_factor;    // negative: from the model, as the next two
     float yarn_beta_fast;
     float yarn_beta_slow;
     int32_t yarn_orig_ctx;     // 0: from the model
@@ -231,7 +234,7 @@ SHIMMY_API int32_t shimmy_context_new(const shimmy_model * model, const shimmy_c
                                       shimmy_context ** out);
 SHIMMY_API void shimmy_context_free(shimmy_context * context);
 
-// What the context really has, as JSON: n_ctx, n_batch, n_ubatch, n_seq_max, n_threads, flash_attn, memory kind.
+// What the context really has, as JSON (shimmy/types.py: ContextFacts names the fields), and the memory that it and the model take.
 SHIMMY_API int32_t shimmy_context_facts(const shimmy_context * context, char ** out);
 
 SHIMMY_API int32_t shimmy_context_set_threads(shimmy_context * context, int32_t n_threads, int32_t n_threads_batch);

@@ -160,16 +160,21 @@ class ModelParams(msgspec.Struct, frozen=True, array_like=True):
     """How a model is loaded.
 
     n_gpu_layers  layers on the GPU; -1: all
-    split_mode    none, layer or row: how several GPUs share a model
+    split_mode    none, layer, row or tensor: how several GPUs share a model
+    main_gpu      which of the devices has all of it with split_mode none
     load_mode     auto, read, mmap, mlock, mmap_mlock or direct
-    tensor_split  share of each device; empty: even
+    tensor_split  share of each device; empty: as their free memory is
+    devices       GPUs by the names that diag shows; empty: none; None: all
+    n_cpu_moe     layers whose experts stay in the CPU's memory; -1: all
     """
 
     n_gpu_layers: int = -1
-    split_mode: Literal["none", "layer", "row"] = "layer"
+    split_mode: Literal["none", "layer", "row", "tensor"] = "layer"
     main_gpu: int = 0
     load_mode: Literal["auto", "read", "mmap", "mlock", "mmap_mlock", "direct"] = "auto"
     tensor_split: tuple[float, ...] = ()
+    devices: tuple[str, ...] | None = None
+    n_cpu_moe: int = 0
     use_extra_bufts: bool = True
     no_host: bool = False
     check_tensors: bool = False
@@ -234,6 +239,7 @@ class ModelFacts(msgspec.Struct, frozen=True):
     add_eos: bool
     add_sep: bool
     special_tokens: dict[str, int | None]
+    n_expert: int = 0
 
 
 class AdapterFacts(msgspec.Struct, frozen=True):
@@ -246,8 +252,22 @@ class AdapterFacts(msgspec.Struct, frozen=True):
     size_bytes: int
 
 
+class BufferMemory(msgspec.Struct, frozen=True):
+    """Bytes in one kind of buffer: weights, KV cache or state, and what a computation needs."""
+
+    device: str
+    buffer: str
+    model: int
+    context: int
+    compute: int
+
+
 class ContextFacts(msgspec.Struct, frozen=True):
-    """What a context really has (shimmy_context_facts). ``n_ctx_seq``: the most tokens of one sequence."""
+    """What a context really has (shimmy_context_facts).
+
+    n_ctx_seq  the most tokens of one sequence
+    memory     the model's and the context's, by device and buffer
+    """
 
     n_ctx: int
     n_ctx_seq: int
@@ -258,6 +278,7 @@ class ContextFacts(msgspec.Struct, frozen=True):
     n_threads_batch: int
     kv_unified: bool
     memory_kind: Literal["attention", "sliding_window", "recurrent", "hybrid", "other"]
+    memory: list[BufferMemory] = []
 
 
 class ModelInfo(msgspec.Struct, frozen=True):

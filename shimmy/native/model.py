@@ -16,7 +16,7 @@ from shimmy.types import ModelFacts, ModelParams
 
 Progress = Callable[[float], bool]
 
-_SPLIT_MODES = {"none": 0, "layer": 1, "row": 2}
+_SPLIT_MODES = {"none": 0, "layer": 1, "row": 2, "tensor": 3}
 _LOAD_MODES = {"auto": -1, "read": 0, "mmap": 1, "mlock": 2, "mmap_mlock": 3, "direct": 4}
 
 
@@ -34,11 +34,13 @@ class Model:
     def __init__(self, path: Path, params: ModelParams, progress: Progress | None = None) -> None:
         """Load ``path`` (the first part of a split model).
 
-        ``progress`` gets 0..1 and returns False to cancel. Raises ModelFailed, InsufficientMemory, Cancelled.
+        ``progress`` gets 0..1 and returns False to cancel. Raises ModelFailed, InsufficientMemory, Cancelled, InvalidRequest.
         """
         raw = ffi.new("shimmy_model_params *")
         library().shimmy_model_default_params(raw)
         split = ffi.new("float[]", list(params.tensor_split) or [0.0])
+        names = [ffi.new("char[]", encode_text(name, "device")) for name in params.devices or ()]
+        devices = ffi.new("char *[]", names or [ffi.NULL])
         assign_fields(
             raw,
             n_gpu_layers=params.n_gpu_layers,
@@ -47,6 +49,9 @@ class Model:
             load_mode=_LOAD_MODES[params.load_mode],
             tensor_split=split,
             n_tensor_split=len(params.tensor_split),
+            devices=devices,
+            n_devices=0 if params.devices is None else len(params.devices) or -1,
+            n_cpu_moe=params.n_cpu_moe,
             use_extra_bufts=params.use_extra_bufts,
             no_host=params.no_host,
             check_tensors=params.check_tensors,
