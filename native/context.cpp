@@ -13,70 +13,6 @@ using namespace shimmy;
 
 namespace {
 
-ggml_type kv_type(const char * name, const char * param) {
-    require_param(name != nullptr, param, "must not be NULL");
-    for (const ggml_type type : {GGML_TYPE_F32, GGML_TYPE_F16, GGML_TYPE_BF16, GGML_TYPE_Q8_0, GGML_TYPE_Q4_0, GGML_TYPE_Q4_1,
-                                 GGML_TYPE_IQ4_NL, GGML_TYPE_Q5_0, GGML_TYPE_Q5_1}) {
-        if (std::strcmp(ggml_type_name(type), name) == 0) {
-            return type;
-        }
-    }
-    throw Error(SHIMMY_E_INVALID,
-                std::string(param) + " must be f32, f16, bf16, q8_0, q5_1, q5_0, q4_1, q4_0 or iq4_nl, not " + name, param);
-}
-
-}  // namespace
-
-llama_context_params shimmy::to_llama(const shimmy_context_params & p) {
-    const int32_t max_sequences = static_cast<int32_t>(llama_max_parallel_sequences());
-    require_param(p.n_ctx >= 0, "n_ctx", "must be at least 0");
-    require_param(p.n_batch >= 1 && p.n_batch <= 65536, "n_batch", "must be 1..65536");
-    require_param(p.n_ubatch >= 1 && p.n_ubatch <= p.n_batch, "n_ubatch", "must be 1..n_batch");
-    require_param(p.n_seq_max >= 1 && p.n_seq_max <= max_sequences, "n_seq_max", "must be 1..256");
-    require_param(p.n_outputs_max >= p.n_seq_max, "n_outputs_max", "must be at least n_seq_max");
-    require_param(p.n_threads >= 1 && p.n_threads <= GGML_MAX_N_THREADS, "n_threads", "must be 1..512");
-    require_param(p.n_threads_batch >= 1 && p.n_threads_batch <= GGML_MAX_N_THREADS, "n_threads_batch", "must be 1..512");
-    require_param(p.spin >= 0 && p.spin <= 100, "spin", "must be 0..100");
-    require_param(p.flash_attn >= -1 && p.flash_attn <= 1, "flash_attn", "must be -1, 0 or 1");
-    require_param(p.rope_scaling_type >= -1 && p.rope_scaling_type <= LLAMA_ROPE_SCALING_TYPE_MAX_VALUE, "rope_scaling_type",
-                  "must be -1..3");
-    require_param(std::isfinite(p.rope_freq_base) && p.rope_freq_base >= 0.0f, "rope_freq_base", "must be at least 0");
-    require_param(std::isfinite(p.rope_freq_scale) && p.rope_freq_scale >= 0.0f, "rope_freq_scale", "must be at least 0");
-    require_param(std::isfinite(p.yarn_ext_factor), "yarn_ext_factor", "must be a finite number");
-    require_param(std::isfinite(p.yarn_attn_factor), "yarn_attn_factor", "must be a finite number");
-    require_param(std::isfinite(p.yarn_beta_fast), "yarn_beta_fast", "must be a finite number");
-    require_param(std::isfinite(p.yarn_beta_slow), "yarn_beta_slow", "must be a finite number");
-    require_param(p.yarn_orig_ctx >= 0, "yarn_orig_ctx", "must be at least 0");
-
-    llama_context_params out = llama_context_default_params();
-    out.n_ctx = static_cast<uint32_t>(p.n_ctx);
-    out.n_batch = static_cast<uint32_t>(p.n_batch);
-    out.n_ubatch = static_cast<uint32_t>(p.n_ubatch);
-    out.n_seq_max = static_cast<uint32_t>(p.n_seq_max);
-    out.n_outputs_max = static_cast<uint32_t>(p.n_outputs_max);
-    out.n_threads = p.n_threads;
-    out.n_threads_batch = p.n_threads_batch;
-    out.flash_attn_type = static_cast<llama_flash_attn_type>(p.flash_attn);
-    out.type_k = kv_type(p.type_k, "type_k");
-    out.type_v = kv_type(p.type_v, "type_v");
-    out.rope_scaling_type = static_cast<llama_rope_scaling_type>(p.rope_scaling_type);
-    out.rope_freq_base = p.rope_freq_base;
-    out.rope_freq_scale = p.rope_freq_scale;
-    out.yarn_ext_factor = p.yarn_ext_factor;
-    out.yarn_attn_factor = p.yarn_attn_factor;
-    out.yarn_beta_fast = p.yarn_beta_fast;
-    out.yarn_beta_slow = p.yarn_beta_slow;
-    out.yarn_orig_ctx = static_cast<uint32_t>(p.yarn_orig_ctx);
-    out.offload_kqv = p.offload_kqv;
-    out.op_offload = p.op_offload;
-    out.swa_full = p.swa_full;
-    out.kv_unified = p.kv_unified;
-    out.no_perf = true;
-    return out;
-}
-
-namespace {
-
 bool on_abort(void * data) { return static_cast<const std::atomic<bool> *>(data)->load(std::memory_order_relaxed); }
 
 int64_t now_ns() {
@@ -89,6 +25,7 @@ int64_t now_ns() {
 shimmy_context::shimmy_context(const shimmy_model & model, const shimmy_context_params & params)
     : model_(model), unified_(params.kv_unified), spin_(params.spin), n_outputs_max_(params.n_outputs_max) {
     llama_context_params p = to_llama(params);
+    check_cache_types(model.model.get(), p);
     p.abort_callback = on_abort;
     p.abort_callback_data = &interrupted;
     forget_log();

@@ -17,6 +17,10 @@ namespace shimmy {
 // Throws E_INVALID for values out of range.
 llama_context_params to_llama(const shimmy_context_params & p);
 
+// Throws E_INVALID where a quantized cache type's blocks do not divide a head. llama.cpp looks for that only with flash attention;
+// without it, it takes the wrong bytes for a head.
+void check_cache_types(const llama_model * model, const llama_context_params & p);
+
 }  // namespace shimmy
 
 struct shimmy_context {

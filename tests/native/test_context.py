@@ -84,6 +84,8 @@ def test_a_context_parameter_out_of_range_is_refused_by_name(
 def test_a_quantized_cache_that_does_not_fit_the_heads_is_refused(llama: Model, make_context: MakeContext) -> None:
     with pytest.raises(InvalidRequest):
         make_context(llama, type_k="q8_0")  # blocks of 32, heads of 16
+    with pytest.raises(InvalidRequest, match="K cache type q8_0 with block size 32 does not divide"):
+        make_context(llama, type_k="q8_0", flash_attn="off")  # llama.cpp computes nonsense
     with pytest.raises(InvalidRequest):
         make_context(llama, type_v="q8_0", flash_attn="off")
 
