@@ -199,6 +199,11 @@ SHIMMY_API size_t shimmy_grammar_bytes(const shimmy_grammar * grammar);
 // finds no token gives -1 with SHIMMY_TOKEN_NO_CHOICE or SHIMMY_TOKEN_TOO_COSTLY.
 SHIMMY_API int32_t shimmy_sampler_set_grammar(shimmy_sampler * sampler, const shimmy_grammar * grammar);
 
+// The GBNF of the JSON texts that match a JSON schema (n_schema bytes, at most 128 KiB), as far as llama.cpp's converter knows its
+// keywords; {"type": "object"} is any object. E_INVALID with param "json_schema" says where in the schema it cannot be done.
+// `out` is freed with shimmy_string_free.
+SHIMMY_API int32_t shimmy_schema_to_grammar(const char * schema, size_t n_schema, char ** out);
+
 // ---- context ------------------------------------------------------------------------------------------------------
 
 typedef struct shimmy_context_params {

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from shimmy.native.ffi import assign_fields, check, ffi, library
+from shimmy.errors import InvalidRequest
+from shimmy.native.ffi import assign_fields, check, ffi, library, take_string
 from shimmy.native.model import Model, encode_text
 from shimmy.types import Trigger
+
+JSON_OBJECT = '{"type": "object"}'
+"""The schema of any JSON object."""
 
 _KINDS = {"word": 0, "token": 1, "pattern": 2, "pattern_full": 3}
 
@@ -75,3 +80,71 @@ class Grammar:
         """Free the grammar, for those who do not use it yet. Twice is allowed."""
         library().shimmy_grammar_free(self._handle)
         self._handle = ffi.NULL
+
+
+class GrammarCache:
+    """The grammars of the last requests to one model, shared with those that come again; the least used goes first.
+
+    Belongs to one thread. What it hands out is valid until its next call: a sampler made by then keeps what it needs.
+    """
+
+    def __init__(self, model: Model, *, max_entries: int = 32, max_bytes: int = 128 * 2**20) -> None:
+        self._model = model
+        self._max_entries = max_entries
+        self._max_bytes = max_bytes
+        self._grammars: OrderedDict[tuple[object, ...], Grammar] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._grammars)
+
+    def grammar(
+        self,
+        gbnf: str,
+        *,
+        lazy: bool = False,
+        triggers: Sequence[Trigger] = (),
+        preserved: Sequence[int] = (),
+    ) -> Grammar:
+        """``gbnf`` compiled with these options; raises as Grammar does."""
+        triggers, preserved = tuple(triggers), tuple(preserved)
+        return self._find(
+            (gbnf, lazy, triggers, preserved),
+            lambda: Grammar(self._model, gbnf, lazy=lazy, triggers=triggers, preserved=preserved),
+        )
+
+    def json_schema(self, schema: str) -> Grammar:
+        """The grammar of a JSON schema. Raises InvalidRequest, param json_schema."""
+
+        def make() -> Grammar:
+            gbnf = schema_to_grammar(schema)
+            try:
+                return Grammar(self._model, gbnf)
+            except InvalidRequest as error:
+                message = f"json_schema makes a grammar that cannot be used: {error.message}"
+                raise InvalidRequest(message, param="json_schema") from error
+
+        return self._find((schema,), make)
+
+    def _find(self, key: tuple[object, ...], make: Callable[[], Grammar]) -> Grammar:
+        if (known := self._grammars.get(key)) is not None:
+            self._grammars.move_to_end(key)
+            return known
+        grammar = self._grammars[key] = make()
+        while len(self._grammars) > 1 and (len(self._grammars) > self._max_entries or self._n_bytes > self._max_bytes):
+            self._grammars.popitem(last=False)[1].close()
+        return grammar
+
+    @property
+    def _n_bytes(self) -> int:
+        return sum(grammar.n_bytes for grammar in self._grammars.values())
+
+
+def schema_to_grammar(schema: str) -> str:
+    """GBNF of the JSON texts that match a JSON schema, as far as llama.cpp's converter knows its keywords.
+
+    Raises InvalidRequest, param json_schema, with the place in the schema that is wrong, or that no grammar can be made of.
+    """
+    data = encode_text(schema, "json_schema")
+    out = ffi.new("char **")
+    check(library().shimmy_schema_to_grammar(data, len(data), out))
+    return take_string(out).decode()
