@@ -228,7 +228,10 @@ class Parser {
         Rule inner = parse_alternatives(true);
         rules_[id] = std::move(inner);
         if (peek() != ')') {
-            fail(at_, at_ < text_.size() ? "expected ')' or an item" : "the text ends inside of a '('");
+            if (at_ >= text_.size()) {
+                fail(start, "the text ends inside of this '('");
+            }
+            fail(at_, "expected ')' or an item");
         }
         ++at_;
         --depth_;

@@ -24,6 +24,7 @@ USAGE = """Shimmy runs GGUF models on your own machine.
 Usage:
   shimmy generate [MODEL] --prompt TEXT [--system TEXT] [--raw] [--max-tokens N] [--stop TEXT]...
                   [--temperature T] [--top-k K] [--top-p P] [--min-p P] [--repeat-penalty R] [--seed N]
+                  [--grammar FILE | --json-schema FILE]
                   [--json] [--ctx N] [--threads N] [--gpu-layers N] [--flash-attn MODE]
                   [--type-k TYPE] [--type-v TYPE] [--config FILE] [--verbose]
   shimmy probe [MODEL] [--json] [--ctx N] [--threads N] [--gpu-layers N] [--flash-attn MODE]
@@ -56,6 +57,8 @@ Options of generate:
   --min-p P            Leave out tokens below P of the most likely one; 0 is off. The model's, else 0.05.
   --repeat-penalty R   Make the last 64 tokens less likely; 1 is off, which it is where not given.
   --seed N             Draw the same way each time.
+  --grammar FILE       The answer must match the GBNF grammar in this file.
+  --json-schema FILE   The answer must be JSON that matches the JSON schema in this file.
 
 Options:
   --json               Print one JSON object.

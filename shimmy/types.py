@@ -75,6 +75,7 @@ class GenerateRequest(msgspec.Struct, frozen=True, array_like=True):
     max_tokens   >= 0; None: up to the context
     stop         up to 16 strings that end the answer and are not part of it
     cache_prompt whether cells of earlier requests may be reused
+    grammar      GBNF that the whole answer matches; json_schema: a JSON schema, as text, whose JSON it is. At most one of the two
     lora         (index among the loaded adapters, scale); None: as they were loaded; 0 is off, and so is what is not named
     """
 
@@ -87,6 +88,8 @@ class GenerateRequest(msgspec.Struct, frozen=True, array_like=True):
     sampling: SamplingParams = SamplingParams()
     cache_prompt: bool = True
     lora: list[tuple[int, float]] | None = None
+    grammar: str | None = None
+    json_schema: str | None = None
 
 
 class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):

@@ -10,7 +10,14 @@ from typing import Any
 
 import msgspec
 
-from shimmy.commands.options import check_sampling, read_max_tokens, read_sampling, read_stops, read_text
+from shimmy.commands.options import (
+    check_sampling,
+    read_max_tokens,
+    read_sampling,
+    read_stops,
+    read_text,
+    read_text_file,
+)
 from shimmy.commands.session import Session, open_session
 from shimmy.config import Config
 from shimmy.errors import InvalidRequest, UsageError
@@ -23,17 +30,21 @@ _MAX_STDIN = 10_000_000
 def run(config: Config, args: Mapping[str, Any]) -> int:
     """Print the answer as it comes, or one JSON object with ``--json``."""
     check_sampling(args)
-    max_tokens = read_max_tokens(args)
     read_stops(args)
     prompt = read_text(args, "--prompt")
     if read_text(args, "--system") is not None and args["--raw"]:
         raise UsageError("--system goes through the chat template, which --raw leaves out: give one of them")
+    asked = {
+        "max_tokens": read_max_tokens(args),
+        "grammar": read_text_file(args, "--grammar"),
+        "json_schema": read_text_file(args, "--json-schema"),
+    }
     entry = Catalog(config).resolve(args["MODEL"])
     if prompt == "-":
         prompt = _read_stdin()
     if not prompt:
         raise InvalidRequest("the prompt is empty: give a text with --prompt, or --prompt - to read it from stdin")
-    return asyncio.run(_generate(config, args, entry, prompt, max_tokens))
+    return asyncio.run(_generate(config, args, entry, prompt, asked))
 
 
 def _read_stdin() -> str:
@@ -50,10 +61,12 @@ def _read_stdin() -> str:
         ) from None
 
 
-async def _generate(config: Config, args: Mapping[str, Any], entry: Entry, prompt: str, max_tokens: int) -> int:
+async def _generate(
+    config: Config, args: Mapping[str, Any], entry: Entry, prompt: str, asked: Mapping[str, Any]
+) -> int:
     as_json = args["--json"]
     async with open_session(config, entry) as session:
-        request = _request(args, session, prompt, max_tokens)
+        request = _request(args, session, prompt, asked)
         text = ""
         finished: Finished | None = None
         try:
@@ -76,18 +89,18 @@ async def _generate(config: Config, args: Mapping[str, Any], entry: Entry, promp
     return 0
 
 
-def _request(args: Mapping[str, Any], session: Session, prompt: str, max_tokens: int) -> GenerateRequest:
-    """Through the chat template where the model has one, unless ``--raw``."""
+def _request(args: Mapping[str, Any], session: Session, prompt: str, asked: Mapping[str, Any]) -> GenerateRequest:
+    """With the fields ``asked``; through the chat template where the model has one, unless ``--raw``."""
     sampling = read_sampling(args, session.metadata)
     stop = read_stops(args)
     if args["--raw"] or not session.loaded.has_chat:
         if args["--system"] is not None:
             raise InvalidRequest("this model has no chat template: put what --system says into the prompt")
-        return GenerateRequest(1, prompt=prompt, max_tokens=max_tokens, stop=stop, sampling=sampling)
+        return GenerateRequest(1, prompt=prompt, stop=stop, sampling=sampling, **asked)
     messages = [Message("user", prompt)]
     if args["--system"] is not None:
         messages.insert(0, Message("system", args["--system"]))
-    return GenerateRequest(1, messages=messages, max_tokens=max_tokens, stop=stop, sampling=sampling)
+    return GenerateRequest(1, messages=messages, stop=stop, sampling=sampling, **asked)
 
 
 def _answer(entry: Entry, text: str, finished: Finished) -> dict[str, Any]:

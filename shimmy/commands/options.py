@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from shimmy.errors import UsageError
@@ -14,6 +15,7 @@ from shimmy.types import MAX_STOPS, SamplingParams
 CLI_TEMPERATURE = 0.7
 CLI_MAX_TOKENS = 256
 _MAX_TOKENS = 2**31 - 1
+_MAX_FILE = 1 << 20
 _LARGEST_FLOAT = 3.4e38  # of the 32 bits that a sampler has
 
 
@@ -46,6 +48,25 @@ def read_text(args: Mapping[str, Any], flag: str) -> str | None:
     if value is not None:
         _require_text(flag, value)
     return value
+
+
+def read_text_file(args: Mapping[str, Any], flag: str) -> str | None:
+    """The text of the file that ``flag`` names, None when it was not given. Raises UsageError where it cannot be read."""
+    name = read_text(args, flag)
+    if name is None:
+        return None
+    try:
+        with Path(name).open("rb") as file:
+            data = file.read(_MAX_FILE + 1)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(f"{flag} {name}: the file cannot be read: {reason}") from error
+    if len(data) > _MAX_FILE:
+        raise UsageError(f"{flag} {name}: the file has more than {_MAX_FILE:,} bytes")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{flag} {name}: the file is not UTF-8 (byte {error.start})") from error
 
 
 def read_stops(args: Mapping[str, Any]) -> list[str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from shimmy.errors import InsufficientMemory, InvalidRequest, ModelFailed, TemplateFailed
 from shimmy.native.chat import ChatTemplate
 from shimmy.native.context import Context
+from shimmy.native.grammar import GrammarCache
 from shimmy.native.model import Model
 from shimmy.types import ContextParams, ModelFacts
 from shimmy.worker.protocol import Load, Loaded, LoadFailed, Loading, Report
@@ -24,12 +25,13 @@ TEMPLATE_HUNG = 3  # exit code
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model with its context and template; ``n_ctx``: the most tokens of one request."""
+    """A model with its context and template; ``n_ctx``: the most tokens of one request. ``grammars`` is preparation's alone."""
 
     model: Model
     context: Context
     chat: ChatTemplate | None
     n_ctx: int
+    grammars: GrammarCache
 
 
 def load(command: Load, send: Callable[[Report], None]) -> tuple[LoadedModel, Loaded]:
@@ -52,7 +54,7 @@ def load(command: Load, send: Callable[[Report], None]) -> tuple[LoadedModel, Lo
             f"{cache[0]}: use --type-{cache[1].lower()} f16", param=f"type_{cache[1].lower()}"
         ) from error
     n_ctx = _longest_request(context.facts.n_ctx_seq, command.context, model.facts)
-    loaded = LoadedModel(model, context, chat, n_ctx)
+    loaded = LoadedModel(model, context, chat, n_ctx, GrammarCache(model))
     load_ms = 1e3 * (time.monotonic() - started)
     return loaded, Loaded(model.facts, context.facts, n_ctx, chat is not None, load_ms, notes)
 

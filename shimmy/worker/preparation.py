@@ -7,6 +7,7 @@ import time
 
 from shimmy.engine.sequence import Sequence
 from shimmy.errors import ContextLengthExceeded, InvalidRequest, TemplateFailed
+from shimmy.native.grammar import Grammar
 from shimmy.native.sampler import Sampler
 from shimmy.types import MAX_STOPS, GenerateRequest
 from shimmy.worker.loading import LoadedModel, template_reason
@@ -36,12 +37,21 @@ def prepare(request: GenerateRequest, loaded: LoadedModel) -> Sequence:
     return Sequence(
         request.id,
         tokens,
-        Sampler(loaded.model, request.sampling, tokens, n_ctx=loaded.n_ctx),
+        Sampler(loaded.model, request.sampling, tokens, n_ctx=loaded.n_ctx, grammar=_grammar(request, loaded)),
         max_tokens=request.max_tokens,
         stops=stops + template_stops,
         cache_prompt=request.cache_prompt,
         submitted_at=submitted_at,
     )
+
+
+def _grammar(request: GenerateRequest, loaded: LoadedModel) -> Grammar | None:
+    """What the answer must match. Raises InvalidRequest naming grammar or json_schema."""
+    if request.grammar is not None and request.json_schema is not None:
+        raise InvalidRequest("grammar and json_schema exclude each other: send one of them", param="grammar")
+    if request.json_schema is not None:
+        return loaded.grammars.json_schema(request.json_schema)
+    return None if request.grammar is None else loaded.grammars.grammar(request.grammar)
 
 
 def _prompt_tokens(request: GenerateRequest, loaded: LoadedModel) -> tuple[list[int], list[str]]:

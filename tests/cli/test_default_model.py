@@ -30,6 +30,22 @@ def test_the_answer_ends_where_the_model_ends_it(with_default: Shimmy) -> None:
     assert answer["usage"]["completion_tokens"] < 16
 
 
+def test_an_answer_matches_the_schema(with_default: Shimmy) -> None:
+    schema = with_default.folder / "schema.json"
+    schema.write_text('{"type": "object", "properties": {"city": {"enum": ["Rome", "Oslo"]}}, "required": ["city"]}')
+    done = with_default("generate", *QUESTION[:2], "--seed", "1", "--temperature", "3", "--json-schema", schema)
+    assert json.loads(done.out)["city"] in {"Rome", "Oslo"}
+
+
+def test_an_answer_matches_the_grammar(with_default: Shimmy) -> None:
+    grammar = with_default.folder / "answer.gbnf"
+    grammar.write_text('root ::= "Rome" | "Oslo"')
+    done = with_default("generate", *QUESTION, "--grammar", grammar, "--json")
+    answer = json.loads(done.out)
+    assert answer["text"] in {"Rome", "Oslo"}
+    assert answer["finish_reason"] == "stop"
+
+
 def test_raw_goes_on_with_the_text(with_default: Shimmy) -> None:
     arguments = ("--raw", "--prompt", "The capital of France is", "--temperature", "0", "--max-tokens", "1")
     assert with_default("generate", *arguments).out == " Paris\n"

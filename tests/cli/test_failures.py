@@ -174,6 +174,10 @@ def test_a_store_that_cannot_be_written(shimmy: Shimmy, tiny_llama: Path) -> Non
         (("--system", "x", "--raw"), "--system goes through the chat template, which --raw leaves out"),
         (("--stop", ""), "--stop needs a text that is not empty"),
         (("--stop", "x") * 17, "--stop was given 17 times: 16 are allowed"),
+        (("--grammar", "/none.gbnf"), "--grammar /none.gbnf: the file cannot be read: No such file"),
+        (("--grammar", "/"), "--grammar /: the file cannot be read: Is a directory"),
+        (("--json-schema", "/dev/zero"), "--json-schema /dev/zero: the file has more than 1,048,576 bytes"),
+        (("--grammar", "/dev/null", "--json-schema", "/dev/null"), "these arguments do not fit"),
         (("--bogus",), "there is no option --bogus"),
         (("--stop", b"\xff"), "--stop: the text is not UTF-8"),
         (("--system", b"\xff"), "--system: the text is not UTF-8"),
@@ -185,6 +189,27 @@ def test_a_wrong_option_is_found_before_the_model_is_looked_for(
 ) -> None:
     line = said(shimmy("generate", "no-model", "--prompt", "hello", *arguments), 2)
     assert message in line
+
+
+@pytest.mark.parametrize(
+    ("option", "text", "message"),
+    [
+        ("--grammar", b'root ::= ("yes"\n', "grammar line 1, column 10: the text ends inside of this '('"),
+        ("--grammar", b"", "grammar is empty"),
+        ("--json-schema", b"[]", "json_schema at #: a schema must be an object"),
+        ("--json-schema", b"{", "json_schema is not valid JSON"),
+    ],
+)
+def test_a_wrong_grammar_is_one_line(option: str, text: bytes, message: str, shimmy: Shimmy, tiny_llama: Path) -> None:
+    file = shimmy.folder / "constraint"
+    file.write_bytes(text)
+    assert said(shimmy("generate", tiny_llama, *GENERATE, option, file), 1) == message
+
+
+def test_a_grammar_that_is_not_utf_8(shimmy: Shimmy, tiny_llama: Path) -> None:
+    file = shimmy.folder / "constraint"
+    file.write_bytes(b'root ::= "caf\xe9"')
+    assert "the file is not UTF-8 (byte 13)" in said(shimmy("generate", tiny_llama, *GENERATE, "--grammar", file), 2)
 
 
 @pytest.mark.parametrize("arguments", [(), ("bogus",), ("generate", "--prompt"), ("generate",)], ids=str)
