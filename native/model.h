@@ -1,6 +1,7 @@
 // One loaded model: weights and vocabulary, shared by contexts.
 #pragma once
 
+#include "dry_breakers.h"
 #include "llama.h"
 #include "vocabulary.h"
 
@@ -22,6 +23,7 @@ struct shimmy_model {
     int32_t n_vocab = 0;
     std::vector<int32_t> end_tokens;  // all that end a generation
     std::vector<std::unique_ptr<shimmy_adapter>> adapters;
+    mutable shimmy::DryBreakerCache dry_breakers;
 
     // Made when it is first asked for, which takes a tenth of a second for large vocabularies; from any thread.
     std::shared_ptr<const shimmy::Vocabulary> texts() const {

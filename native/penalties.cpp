@@ -23,12 +23,25 @@ void Penalties::accept(int32_t token) {
 }
 
 // The repeat penalty moves a logit towards "less likely" whatever its sign.
-void Penalties::apply(float * logits) const {
-    for (const auto & entry : counts_) {
-        float & logit = logits[entry.first];
-        logit = logit <= 0.0f ? logit * repeat_ : logit / repeat_;
-        logit -= static_cast<float>(entry.second) * frequency_ + presence_;
+float Penalties::penalized(float logit, int32_t count) const {
+    logit = logit <= 0.0f ? logit * repeat_ : logit / repeat_;
+    return logit - (static_cast<float>(count) * frequency_ + presence_);
+}
+
+void Penalties::apply(Survivors & s) const {
+    if (s.whole()) {
+        for (const auto & entry : counts_) {
+            s.row().set(entry.first, penalized(s.row().at(entry.first), entry.second));
+        }
+        return;
     }
+    for (Candidate & c : s.list()) {
+        const auto entry = counts_.find(c.token);
+        if (entry != counts_.end()) {
+            c.logit = penalized(c.logit, entry->second);
+        }
+    }
+    s.changed();
 }
 
 }  // namespace shimmy

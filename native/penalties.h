@@ -2,6 +2,7 @@
 #pragma once
 
 #include "shimmy.h"
+#include "survivors.h"
 
 #include <cstdint>
 #include <deque>
@@ -20,12 +21,11 @@ class Penalties {
     void accept(int32_t token);
 
     // Changes the logits of the counted tokens: llama_sampler_penalties_apply.
-    void apply(float * logits) const;
-
-    // The tokens in the window and how often each is there.
-    const std::unordered_map<int32_t, int32_t> & counts() const { return counts_; }
+    void apply(Survivors & s) const;
 
   private:
+    float penalized(float logit, int32_t count) const;
+
     float repeat_;
     float presence_;
     float frequency_;

@@ -1,99 +1,112 @@
 #include "row.h"
 
-#include "lanes.h"
+#include "row_blocks.h"
 
 #include <algorithm>
 #include <cmath>
 #include <functional>
-#include <limits>
 
 namespace shimmy {
 
-namespace {
-
-constexpr int32_t block = 64;
-constexpr float infinity = std::numeric_limits<float>::infinity();
-
-float block_max(const float * x) {
-    Lanes m;
-    fill(m, -infinity);  // not the first values: a NaN must not be what others are compared with
-    for (int32_t i = 0; i < block; i += lanes) {
-        Lanes next;
-        load(next, x + i);
-        keep_max(m, next);
-    }
-    return largest_lane(m);
-}
-
-// Sum of exp((x - max) * scale) over `n` <= block logits.
-float block_exp_sum(const float * x, int32_t n, float max, float scale) {
-    float padded[block];
-    if (n < block) {
-        std::fill(padded, padded + block, -infinity);
-        std::copy(x, x + n, padded);
-        x = padded;
-    }
-    Lanes sum{};
-    for (int32_t i = 0; i < block; i += lanes) {
-        Lanes e;
-        load(e, x + i);
-        e = (e - max) * scale;
-        exp_nonpositive(e);
-        sum += e;
-    }
-    return sum_lanes(sum);
-}
-
-}  // namespace
-
-void Row::scan(const float * logits, int32_t n) {
-    logits_ = logits;
+void Row::start(float * logits, int32_t n) {
+    logits_ = base_ = logits;
     n_ = n;
-    const int32_t whole = n / block;
-    blocks_.resize(static_cast<size_t>((n + block - 1) / block));
-    for (int32_t b = 0; b < whole; ++b) {
-        blocks_[static_cast<size_t>(b)] = block_max(logits + b * block);
+    scanned_ = false;
+    stale_.clear();
+    changed_.clear();
+}
+
+void Row::set(int32_t token, float logit) {
+    if (logits_ == base_) {
+        changed_.emplace_back(token, logits_[token]);
     }
-    if (whole * block < n) {
-        float m = -infinity;
-        for (int32_t i = whole * block; i < n; ++i) {
-            m = logits[i] > m ? logits[i] : m;
+    logits_[token] = logit;
+    if (scanned_) {
+        stale_.push_back(token / block);
+    }
+}
+
+void Row::divide(float divisor) {
+    divided_.resize(static_cast<size_t>(n_));
+    for (int32_t i = 0; i < n_; ++i) {
+        divided_[static_cast<size_t>(i)] = logits_[i] / divisor;
+    }
+    logits_ = divided_.data();
+    scanned_ = false;
+}
+
+float Row::original(int32_t token) const {
+    for (const auto & change : changed_) {
+        if (change.first == token) {
+            return change.second;
         }
-        blocks_.back() = m;
     }
+    return base_[token];
+}
+
+void Row::restore() {
+    for (auto change = changed_.rbegin(); change != changed_.rend(); ++change) {
+        base_[change->first] = change->second;
+    }
+    start(base_, n_);
+}
+
+void Row::refresh() {
+    if (scanned_ && stale_.empty()) {
+        return;
+    }
+    const int32_t n_blocks = (n_ + block - 1) / block;
+    const auto scan = [&](int32_t b) {
+        blocks_[static_cast<size_t>(b)] = block_max(logits_ + b * block, std::min(block, n_ - b * block));
+    };
+    if (scanned_) {
+        std::for_each(stale_.begin(), stale_.end(), scan);
+    } else {
+        blocks_.resize(static_cast<size_t>(n_blocks));
+        for (int32_t b = 0; b < n_blocks; ++b) {
+            scan(b);
+        }
+    }
+    scanned_ = true;
+    stale_.clear();
     max_ = -infinity;
-    for (const float m : blocks_) {
+    for (int32_t b = 0; b < n_blocks; b += block) {
+        const float m = block_max(blocks_.data() + b, std::min(block, n_blocks - b));
         max_ = m > max_ ? m : max_;
     }
 }
 
-bool Row::finite() const { return max_ > -infinity && max_ < infinity; }
-
-int32_t Row::argmax() const {
-    for (size_t b = 0; b < blocks_.size(); ++b) {
-        if (blocks_[b] == max_) {
-            const int32_t begin = static_cast<int32_t>(b) * block;
-            const int32_t end = std::min(begin + block, n_);
-            for (int32_t i = begin; i < end; ++i) {
-                if (logits_[i] == max_) {
-                    return i;
-                }
-            }
-        }
-    }
-    return -1;
+float Row::max() {
+    refresh();
+    return max_;
 }
 
-void Row::collect(float threshold, std::vector<Candidate> & out) const {
+bool Row::finite() {
+    refresh();
+    return max_ > -infinity && max_ < infinity;
+}
+
+int32_t Row::argmax() {
+    refresh();
+    const auto b = std::find(blocks_.begin(), blocks_.end(), max_);
+    if (b == blocks_.end()) {
+        return -1;
+    }
+    const int32_t begin = static_cast<int32_t>(b - blocks_.begin()) * block;
+    return static_cast<int32_t>(std::find(logits_ + begin, logits_ + std::min(begin + block, n_), max_) - logits_);
+}
+
+void Row::collect(float low, std::vector<Candidate> & out) {
+    refresh();
     out.clear();
     for (size_t b = 0; b < blocks_.size(); ++b) {
-        if (!(blocks_[b] >= threshold)) {
+        if (!(blocks_[b] >= low)) {
             continue;
         }
         const int32_t begin = static_cast<int32_t>(b) * block;
         const int32_t end = std::min(begin + block, n_);
         for (int32_t i = begin; i < end; ++i) {
-            if (logits_[i] >= threshold && logits_[i] > -infinity) {
+            if (logits_[i] >= low && logits_[i] > -infinity) {
                 out.push_back({i, logits_[i]});
             }
         }
@@ -101,7 +114,8 @@ void Row::collect(float threshold, std::vector<Candidate> & out) const {
 }
 
 // The k-th largest block maximum is a lower bound for the k-th largest logit: k different tokens are at least as large.
-void Row::largest(int32_t k, std::vector<Candidate> & out) {
+void Row::select(int32_t k, std::vector<Candidate> & out) {
+    refresh();
     const size_t wanted = static_cast<size_t>(std::max<int32_t>(k, 1));
     float threshold = -infinity;
     if (wanted < blocks_.size()) {
@@ -112,19 +126,21 @@ void Row::largest(int32_t k, std::vector<Candidate> & out) {
     }
     collect(threshold, out);
     if (out.size() > wanted) {
-        std::partial_sort(out.begin(), out.begin() + static_cast<std::ptrdiff_t>(wanted), out.end(), before);
+        std::nth_element(out.begin(), out.begin() + static_cast<std::ptrdiff_t>(wanted - 1), out.end(), before);
         out.resize(wanted);
-    } else {
-        std::sort(out.begin(), out.end(), before);
     }
 }
 
-// Finite, so that 0 / temperature stays 0 for the smallest temperatures.
-static float inverse(float temperature) {
-    return std::min(1.0f / temperature, std::numeric_limits<float>::max());
+void Row::largest(int32_t k, std::vector<Candidate> & out) {
+    select(k, out);
+    std::sort(out.begin(), out.end(), before);
 }
 
-double Row::exp_sum(float temperature) const {
+// Finite, so that 0 / temperature stays 0 for the smallest temperatures.
+static float inverse(float temperature) { return std::min(1.0f / temperature, std::numeric_limits<float>::max()); }
+
+double Row::exp_sum(float temperature) {
+    refresh();
     const float scale = inverse(temperature);
     double sum = 0.0;
     for (int32_t begin = 0; begin < n_; begin += block) {
@@ -133,7 +149,8 @@ double Row::exp_sum(float temperature) const {
     return sum;
 }
 
-int32_t Row::walk(float temperature, double target) const {
+int32_t Row::walk(float temperature, double target) {
+    refresh();
     const float scale = inverse(temperature);
     double sum = 0.0;
     int32_t last = -1;
@@ -160,10 +177,30 @@ int32_t Row::walk(float temperature, double target) const {
     return argmax();
 }
 
-bool before(const Candidate & a, const Candidate & b) {
-    return a.logit > b.logit || (a.logit == b.logit && a.token < b.token);
+Moments Row::moments() {
+    refresh();
+    Moments out{0.0, 0.0};
+    for (int32_t begin = 0; begin < n_; begin += block) {
+        float w, wx;
+        block_moments(logits_ + begin, std::min(block, n_ - begin), max_, w, wx);
+        out.w += static_cast<double>(w);
+        out.wx += static_cast<double>(wx);
+    }
+    return out;
 }
 
-void sort_candidates(std::vector<Candidate> & candidates) { std::sort(candidates.begin(), candidates.end(), before); }
+double Row::deviation() {
+    refresh();
+    double n = 0.0, sum = 0.0, squares = 0.0;
+    for (int32_t begin = 0; begin < n_; begin += block) {
+        float count, x, xx;
+        block_squares(logits_ + begin, std::min(block, n_ - begin), max_, count, x, xx);
+        n += static_cast<double>(count);
+        sum += static_cast<double>(x);
+        squares += static_cast<double>(xx);
+    }
+    const double mean = sum / n;
+    return std::sqrt(std::max(0.0, squares / n - mean * mean));
+}
 
 }  // namespace shimmy

@@ -1,23 +1,27 @@
-// The sampler of one sequence: settings, random numbers, the tokens that penalties count, and what may follow.
+// The sampler of one sequence: settings, random numbers, what penalties count, and what may follow.
 #pragma once
 
 #include "constraint.h"
+#include "dry.h"
+#include "mirostat.h"
 #include "penalties.h"
+#include "random.h"
 #include "row.h"
+#include "sampler_settings.h"
 #include "shimmy.h"
+#include "survivors.h"
 
 #include <memory>
-#include <random>
 #include <utility>
 #include <vector>
 
-// Equal in distribution to llama.cpp's chain of the same stages (bias, penalties, top_k, top_p, min_p, temperature, draw), with
-// no candidate array: a stage is a function below that reads the row or narrows `kept_`, in the chain's order.
+// Equal in distribution to llama.cpp's chain of the same stages in the same order (common_sampler_init), with no candidate array of
+// all the vocabulary: the stages look into the row, and narrow it to a list as soon as one can.
 struct shimmy_sampler {
   public:
     // Throws shimmy::Error on values out of range. The ids in `bias` must be below n_vocab; those of `history` that are not are left out.
     shimmy_sampler(const shimmy_sampler_params & params, int32_t n_vocab, std::vector<std::pair<int32_t, float>> bias,
-                   const int32_t * history, int32_t n_history);
+                   std::shared_ptr<const shimmy::DryBreakers> breakers, const int32_t * history, int32_t n_history);
 
     // From now on only what the constraint allows is drawn. Its tokens are the ones drawn after this, not the history.
     void constrain(std::unique_ptr<shimmy::Constraint> constraint) { constraint_ = std::move(constraint); }
@@ -25,37 +29,32 @@ struct shimmy_sampler {
     // Draws from the row (which bias and penalties change) and counts the token.
     void sample(float * logits, shimmy_sample & out);
 
+    // What the stages leave of the row, most likely first, with the logits that the draw goes by. Counts nothing.
+    const std::vector<shimmy::Candidate> & survivors(float * logits);
+
     bool wants_logprobs() const { return params_.n_logprobs >= 0; }
     int32_t n_vocab() const { return n_vocab_; }
 
   private:
-    // sampler.cpp: the life of one row
     void report_top(shimmy_sample & out);
-    bool adjust(float * logits);
-    float raw_logit(const float * logits, int32_t token) const;
     int32_t draw_allowed(float * logits);
-
-    // sampler_stages.cpp
     int32_t draw();
-    int32_t draw_from_row();
-    void keep_top_k();
-    void keep_top_p_of_row();
-    void cut_by_weight(double wanted);
-    void keep_top_p();
-    void keep_min_p();
-    int32_t draw_kept();
-    double uniform();
+    bool narrow();
+    void apply(shimmy::Stage stage, bool last);
+    void accept(int32_t token);
 
     shimmy_sampler_params params_;
     int32_t n_vocab_;
+    std::vector<shimmy::Stage> plan_;
     std::vector<std::pair<int32_t, float>> bias_;
     shimmy::Penalties penalties_;
+    std::unique_ptr<shimmy::Dry> dry_;  // nullptr: off
+    shimmy::Mirostat mirostat_;
     std::unique_ptr<shimmy::Constraint> constraint_;
     bool refused_ = false;  // the constraint refused the first draw of this row
-    std::mt19937 random_;
+    shimmy::Random random_;
     shimmy::Row row_;
-    std::vector<std::pair<int32_t, float>> raw_;  // logits as the model gave them, of the tokens that adjust() changed
-    std::vector<shimmy::Candidate> kept_;         // survivors, most likely first
-    std::vector<double> weights_;                 // scratch of draw_kept()
-    double log_sum_ = 0.0;                        // ln of the raw softmax's normaliser, for logprobs
+    shimmy::Survivors left_;
+    std::vector<shimmy::Candidate> top_;  // scratch of report_top()
+    double log_sum_ = 0.0;                // ln of the raw softmax's normaliser, for logprobs
 };

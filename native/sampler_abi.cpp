@@ -43,11 +43,28 @@ std::vector<std::pair<int32_t, float>> biases(const shimmy_model & model, const 
 
 extern "C" {
 
+void shimmy_sampler_default_params(shimmy_sampler_params * out) {
+    *out = shimmy_sampler_params{};
+    out->temperature = 1.0f;
+    out->dynatemp_exponent = 1.0f;
+    out->top_p = 1.0f;
+    out->typical_p = 1.0f;
+    out->xtc_threshold = 0.1f;
+    out->repeat_penalty = 1.0f;
+    out->dry_base = 1.75f;
+    out->dry_allowed_length = 2;
+    out->mirostat_tau = 5.0f;
+    out->mirostat_eta = 0.1f;
+    out->n_logprobs = -1;
+}
+
 int32_t shimmy_sampler_new(const shimmy_model * model, const shimmy_sampler_params * params, const int32_t * history,
                            int32_t n_history, shimmy_sampler ** out) {
     return guarded([&] {
         require(model != nullptr && params != nullptr && out != nullptr, "a pointer is NULL");
-        *out = new shimmy_sampler(*params, model->n_vocab, biases(*model, *params), history, n_history);
+        check_sampler_params(*params);  // before anything is looked up for them
+        *out = new shimmy_sampler(*params, model->n_vocab, biases(*model, *params),
+                                  model->dry_breakers.find(model->vocab, dry_breaker_texts(*params)), history, n_history);
     });
 }
 
@@ -58,6 +75,21 @@ int32_t shimmy_sampler_sample(shimmy_sampler * sampler, float * logits, int32_t 
         require(sampler != nullptr && logits != nullptr && out != nullptr, "a pointer is NULL");
         require(n_vocab == sampler->n_vocab(), "the row is not as wide as the vocabulary");
         sampler->sample(logits, *out);
+    });
+}
+
+int32_t shimmy_sampler_survivors(shimmy_sampler * sampler, float * logits, int32_t n_vocab, int32_t * tokens, float * values,
+                                 int32_t * n_out) {
+    return guarded([&] {
+        require(sampler != nullptr && logits != nullptr && tokens != nullptr && values != nullptr && n_out != nullptr,
+                "a pointer is NULL");
+        require(n_vocab == sampler->n_vocab(), "the row is not as wide as the vocabulary");
+        *n_out = 0;
+        for (const Candidate & c : sampler->survivors(logits)) {
+            tokens[*n_out] = c.token;
+            values[*n_out] = c.logit;
+            ++*n_out;
+        }
     });
 }
 

@@ -127,24 +127,48 @@ SHIMMY_API int32_t shimmy_model_piece(const shimmy_model * model, int32_t token,
 
 // ---- sampler ------------------------------------------------------------------------------------------------------
 
+// Numbers are finite. A stage with its neutral value, which is the default, is off.
 typedef struct shimmy_sampler_params {
-    float temperature;        // >= 0; 0: greedy
-    int32_t top_k;            // 0: off
-    float top_p;              // 1: off
-    float min_p;              // 0: off
-    float repeat_penalty;     // > 0; 1: off
-    float presence_penalty;   // 0: off
-    float frequency_penalty;  // 0: off
-    int32_t repeat_last_n;    // window of the penalties in tokens; 0: off
+    float temperature;        // >= 0; 0: greedy; neutral 1
+    float dynatemp_range;     // >= 0; the temperature goes up and down by it with the entropy; neutral 0
+    float dynatemp_exponent;  // >= 0, of that entropy's share of the largest possible
+    int32_t top_k;            // >= 0; neutral 0
+    float top_p;              // 0..1; neutral 1
+    float min_p;              // 0..1; neutral 0
+    float typical_p;          // 0..1; neutral 1
+    float top_n_sigma;        // standard deviations of the logits below the largest; neutral 0 and below
+    float xtc_probability;    // 0..1; neutral 0
+    float xtc_threshold;      // 0..1; above 0.5 XTC is off
+    int32_t min_keep;         // >= 0; tokens that top_p, min_p, typical_p and xtc leave at least
+    float repeat_penalty;     // > 0; neutral 1
+    float presence_penalty;   // neutral 0
+    float frequency_penalty;  // neutral 0
+    int32_t repeat_last_n;    // >= 0; window of these penalties in tokens; 0: off
+    float dry_multiplier;     // >= 0; neutral 0
+    float dry_base;           // >= 1
+    int32_t dry_allowed_length;  // >= 0; repetitions of fewer tokens cost nothing
+    int32_t dry_penalty_last_n;  // >= 0; window in which they are looked for; 0: off
+    const char * const * dry_breakers;  // [n_dry_breakers] at most 32 texts of 1..40 bytes of UTF-8, which end a repetition
+    int32_t n_dry_breakers;
+    int32_t mirostat;         // 0: off; 1, 2: version that takes the place of all stages but bias and temperature
+    float mirostat_tau;       // >= 0; target surprise, bits
+    float mirostat_eta;       // >= 0; learning rate
     uint32_t seed;
     int32_t n_logprobs;       // -1: none; 0: of the drawn token; up to SHIMMY_MAX_LOGPROBS: also the most likely ones
     bool ignore_eos;          // end-of-generation tokens are never drawn
     const int32_t * bias_tokens;  // [n_bias] ids below the vocabulary size
     const float * bias_values;    // [n_bias] added to the logits
     int32_t n_bias;
+    const char * const * samplers;  // [n_samplers] the stages and their order, at most 32; what is not named is off. NULL: penalties,
+                                    // dry, top_n_sigma, top_k, typ_p, top_p, min_p, xtc, temperature
+    int32_t n_samplers;
 } shimmy_sampler_params;
 
-// `history` are the last tokens of the prompt, which the penalties count (at least repeat_last_n of them, or all).
+// Neutral values for all of it, seed 0.
+SHIMMY_API void shimmy_sampler_default_params(shimmy_sampler_params * out);
+
+// `history` are the last tokens of the prompt, which the penalties count (at least repeat_last_n and dry_penalty_last_n of them, or
+// all). The model must outlive the call, not the sampler.
 SHIMMY_API int32_t shimmy_sampler_new(const shimmy_model * model, const shimmy_sampler_params * params,
                                       const int32_t * history, int32_t n_history, shimmy_sampler ** out);
 SHIMMY_API void shimmy_sampler_free(shimmy_sampler * sampler);
@@ -160,6 +184,11 @@ typedef struct shimmy_sample {
 
 // Draws a token from one row of n_vocab logits, which it may change, and counts the token as part of the text.
 SHIMMY_API int32_t shimmy_sampler_sample(shimmy_sampler * sampler, float * logits, int32_t n_vocab, shimmy_sample * out);
+
+// What the stages leave of one row, most likely first, with the logits whose softmax the draw would go by: `tokens` and `values` have
+// room for n_vocab, `*n_out` are filled. Nothing is drawn (but by xtc, whether to act) or counted; the row may change.
+SHIMMY_API int32_t shimmy_sampler_survivors(shimmy_sampler * sampler, float * logits, int32_t n_vocab, int32_t * tokens,
+                                            float * values, int32_t * n_out);
 
 // ---- grammar ------------------------------------------------------------------------------------------------------
 

@@ -45,6 +45,7 @@ Facts read_facts(const shimmy_model * model) {
 
 shimmy_sampler_params sampler_params() {
     shimmy_sampler_params p{};
+    shimmy_sampler_default_params(&p);
     p.temperature = 0.8f;
     p.top_k = 40;
     p.top_p = 0.95f;
@@ -63,7 +64,58 @@ shimmy_sampler * make_sampler(const shimmy_model * model, const shimmy_sampler_p
     return sampler;
 }
 
-// Every path through the stages, over rows with ties, NaN, infinities, and nothing at all.
+// Rows with ties, NaN, infinities, and nothing at all.
+void exercise_rows(const shimmy_model * model, int32_t n_vocab, const shimmy_sampler_params & p) {
+    shimmy_sampler * sampler = make_sampler(model, p);
+    std::vector<int32_t> tokens(static_cast<size_t>(n_vocab));
+    std::vector<float> values(static_cast<size_t>(n_vocab));
+    for (int kind = 0; kind < 7; ++kind) {
+        std::vector<float> row(static_cast<size_t>(n_vocab));
+        for (size_t i = 0; i < row.size(); ++i) {
+            const float wave = std::sin(static_cast<float>(i) * 1.7f) * 9.0f;
+            const float rows[] = {wave, 0.0f, -infinity, std::nanf(""), i % 3 == 0 ? std::nanf("") : wave,
+                                  i == 7 ? infinity : wave, static_cast<float>(i) * -1e30f};
+            row[i] = rows[kind];
+        }
+        std::vector<float> copy = row;
+        int32_t n = 0;
+        CHECK(shimmy_sampler_survivors(sampler, copy.data(), n_vocab, tokens.data(), values.data(), &n) == SHIMMY_OK);
+        CHECK(n >= 0 && n <= n_vocab);
+        shimmy_sample sample{};
+        CHECK(shimmy_sampler_sample(sampler, row.data(), n_vocab, &sample) == SHIMMY_OK);
+        CHECK(sample.token >= -1 && sample.token < n_vocab);
+    }
+    shimmy_sampler_free(sampler);
+}
+
+// Stages that the loops below leave out, alone and together, in two orders.
+void exercise_other_stages(const shimmy_model * model, int32_t n_vocab) {
+    const char * breakers[] = {"\n", "the", " cat"};
+    const char * backwards[] = {"temperature", "xtc", "min_p", "top_p", "typ_p", "top_k", "top_n_sigma", "dry", "penalties"};
+    for (int set = 1; set < 64; ++set) {
+        shimmy_sampler_params p = sampler_params();
+        p.typical_p = set & 1 ? 0.7f : 1.0f;
+        p.top_n_sigma = set & 2 ? 1.5f : 0.0f;
+        p.xtc_probability = set & 4 ? 1.0f : 0.0f;
+        p.xtc_threshold = set & 1 ? 0.01f : 0.0f;
+        p.dry_multiplier = set & 8 ? 0.8f : 0.0f;
+        p.dry_penalty_last_n = 5;
+        p.dry_allowed_length = set & 1;
+        p.dry_breakers = breakers;
+        p.n_dry_breakers = 3;
+        p.dynatemp_range = set & 16 ? 0.9f : 0.0f;
+        p.min_keep = set & 32 ? n_vocab / 2 : 0;
+        p.top_k = set & 4 ? 0 : 40;
+        p.samplers = set & 1 ? backwards : nullptr;
+        p.n_samplers = 9;
+        exercise_rows(model, n_vocab, p);
+        p.mirostat = 1 + set % 2;
+        p.mirostat_tau = static_cast<float>(set) / 10.0f;
+        exercise_rows(model, n_vocab, p);
+    }
+}
+
+// Every path through the common stages.
 void exercise_samplers(const shimmy_model * model, int32_t n_vocab) {
     const int32_t tokens[] = {0, n_vocab - 1};
     const float values[] = {-infinity, 5.0f};
@@ -81,24 +133,12 @@ void exercise_samplers(const shimmy_model * model, int32_t n_vocab) {
                     p.bias_tokens = tokens;
                     p.bias_values = values;
                     p.n_bias = 2;
-                    shimmy_sampler * sampler = make_sampler(model, p);
-                    for (int kind = 0; kind < 7; ++kind) {
-                        std::vector<float> row(static_cast<size_t>(n_vocab));
-                        for (size_t i = 0; i < row.size(); ++i) {
-                            const float wave = std::sin(static_cast<float>(i) * 1.7f) * 9.0f;
-                            const float rows[] = {wave, 0.0f, -infinity, std::nanf(""), i % 3 == 0 ? std::nanf("") : wave,
-                                                  i == 7 ? infinity : wave, static_cast<float>(i) * -1e30f};
-                            row[i] = rows[kind];
-                        }
-                        shimmy_sample sample{};
-                        CHECK(shimmy_sampler_sample(sampler, row.data(), n_vocab, &sample) == SHIMMY_OK);
-                        CHECK(sample.token >= -1 && sample.token < n_vocab);
-                    }
-                    shimmy_sampler_free(sampler);
+                    exercise_rows(model, n_vocab, p);
                 }
             }
         }
     }
+    exercise_other_stages(model, n_vocab);
 }
 
 std::vector<int32_t> exercise_tokenizer(const shimmy_model * model, int32_t n_vocab) {

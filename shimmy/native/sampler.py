@@ -11,8 +11,31 @@ from typing import Any
 from shimmy.errors import InvalidRequest
 from shimmy.native.ffi import assign_fields, check, ffi, library
 from shimmy.native.grammar import Grammar
-from shimmy.native.model import Model
+from shimmy.native.model import Model, encode_text
 from shimmy.types import SamplingParams, TokenLogprob
+
+# Fields that mean the same in native/shimmy.h, which has their ranges.
+_SAME = (
+    "temperature",
+    "dynatemp_range",
+    "dynatemp_exponent",
+    "top_p",
+    "min_p",
+    "typical_p",
+    "top_n_sigma",
+    "xtc_probability",
+    "xtc_threshold",
+    "repeat_penalty",
+    "presence_penalty",
+    "frequency_penalty",
+    "dry_multiplier",
+    "dry_base",
+    "dry_allowed_length",
+    "mirostat",
+    "mirostat_tau",
+    "mirostat_eta",
+    "ignore_eos",
+)
 
 
 class Sampler:
@@ -30,33 +53,42 @@ class Sampler:
         n_ctx: int,
         grammar: Grammar | None = None,
     ) -> None:
-        """``history`` is the prompt, which is no part of the ``grammar``. Raises InvalidRequest on a value out of range."""
-        if params.repeat_last_n < -1 or params.repeat_last_n > n_ctx:
-            raise InvalidRequest(f"repeat_last_n must be -1..{n_ctx}", param="repeat_last_n")
+        """``history`` is the prompt, which is no part of the ``grammar``.
+
+        Raises InvalidRequest, naming the field, on a value out of range.
+        """
         self.n_logprobs = params.n_logprobs
-        last_n = n_ctx if params.repeat_last_n < 0 else params.repeat_last_n
+        repeat_last_n = _window(params, "repeat_last_n", n_ctx)
+        dry_last_n = _window(params, "dry_penalty_last_n", n_ctx)
+        if params.seed is not None and not 0 <= params.seed < 2**32:
+            raise InvalidRequest("seed must be 0..4294967295", param="seed")
         raw = ffi.new("shimmy_sampler_params *")
         _check_bias(params.logit_bias, model.facts.n_vocab)
         bias_tokens = ffi.new("int32_t[]", list(params.logit_bias) or [0])
         bias_values = ffi.new("float[]", list(params.logit_bias.values()) or [0.0])
+        breakers = _strings(params.dry_sequence_breakers, "dry_sequence_breakers")
+        breaker_array = ffi.new("const char *[]", breakers or [ffi.NULL])
+        stages = _strings(params.samplers or (), "samplers")
+        stage_array = ffi.new("const char *[]", stages or [ffi.NULL])
         assign_fields(
             raw,
-            temperature=params.temperature,
+            **{name: getattr(params, name) for name in _SAME},
             top_k=min(params.top_k, model.facts.n_vocab),
-            top_p=params.top_p,
-            min_p=params.min_p,
-            repeat_penalty=params.repeat_penalty,
-            presence_penalty=params.presence_penalty,
-            frequency_penalty=params.frequency_penalty,
-            repeat_last_n=last_n,
-            seed=secrets.randbits(32) if params.seed is None else params.seed & 0xFFFFFFFF,
+            min_keep=min(params.min_keep, model.facts.n_vocab),
+            repeat_last_n=repeat_last_n,
+            dry_penalty_last_n=dry_last_n,
+            dry_breakers=breaker_array,
+            n_dry_breakers=len(breakers),
+            seed=secrets.randbits(32) if params.seed is None else params.seed,
             n_logprobs=-1 if params.n_logprobs is None else params.n_logprobs,
-            ignore_eos=params.ignore_eos,
             bias_tokens=bias_tokens,
             bias_values=bias_values,
             n_bias=len(params.logit_bias),
+            samplers=ffi.NULL if params.samplers is None else stage_array,
+            n_samplers=len(stages),
         )
-        tail = array("i", history[-last_n:] if last_n else [])
+        counted = max(repeat_last_n, dry_last_n if params.dry_multiplier else 0)
+        tail = array("i", history[-counted:] if counted else [])
         out = ffi.new("shimmy_sampler **")
         check(
             library().shimmy_sampler_new(
@@ -83,6 +115,39 @@ class Sampler:
         row = ffi.from_buffer("float[]", logits, require_writable=True)
         check(library().shimmy_sampler_sample(self._handle, row, len(logits), sample))
         return sample.token, sample
+
+    def survivors(self, logits: array[float]) -> tuple[array[int], array[float]]:
+        """What the stages leave of a row, most likely first, and the logits whose softmax the draw would go by."""
+        tokens = array("i", bytes(4 * len(logits)))
+        values = array("f", bytes(4 * len(logits)))
+        row = ffi.from_buffer("float[]", logits, require_writable=True)
+        n = ffi.new("int32_t *")
+        check(
+            library().shimmy_sampler_survivors(
+                self._handle,
+                row,
+                len(logits),
+                ffi.from_buffer("int32_t[]", tokens, require_writable=True),
+                ffi.from_buffer("float[]", values, require_writable=True),
+                n,
+            )
+        )
+        return tokens[: n[0]], values[: n[0]]
+
+
+def _window(params: SamplingParams, field: str, n_ctx: int) -> int:
+    """A number of last tokens, -1 being the context."""
+    value: int = getattr(params, field)
+    if value < -1 or value > n_ctx:
+        raise InvalidRequest(f"{field} must be -1..{n_ctx}", param=field)
+    return n_ctx if value < 0 else value
+
+
+def _strings(texts: Sequence[str], field: str) -> list[Any]:
+    """The texts as C strings, which live as long as this list."""
+    if any("\0" in text for text in texts):
+        raise InvalidRequest(f"{field} has a text with a zero byte", param=field)
+    return [ffi.new("char[]", encode_text(text, field)) for text in texts]
 
 
 def _check_bias(logit_bias: dict[int, float], n_vocab: int) -> None:

@@ -36,6 +36,7 @@ class Blank:
     """What a Sampler needs of a Model: its handle and the size of its vocabulary."""
 
     def __init__(self, path: Path, n_vocab: int) -> None:
+        self.path = path
         raw = ffi.new("shimmy_model_params *")
         library().shimmy_model_default_params(raw)
         raw.vocab_only = True

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.native.blank import Blank, write_blank
+from tests.native.chain import ChainModel, library
 
 
 @pytest.fixture(scope="session")
@@ -23,6 +24,20 @@ def blank(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[int], 
         def make(n_vocab: int) -> Blank:
             path = write_blank(folder / f"{n_vocab}.gguf", n_vocab)
             return stack.enter_context(closing(Blank(path, n_vocab)))
+
+        yield make
+
+
+@pytest.fixture(scope="session")
+def chain_model(blank: Callable[[int], Blank]) -> Iterator[Callable[[int], ChainModel]]:
+    """The chain's view of ``blank(width)``."""
+    if library() is None:
+        pytest.skip("needs the folder in which shimmy was built")
+    with ExitStack() as stack:
+
+        @cache
+        def make(width: int) -> ChainModel:
+            return stack.enter_context(closing(ChainModel(blank(width).path)))
 
         yield make
 

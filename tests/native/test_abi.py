@@ -47,6 +47,9 @@ NULL_CALLS: dict[str, Callable[[], int]] = {
     "model_piece": lambda: library().shimmy_model_piece(ffi.NULL, 0, ffi.NULL, 0, ffi.NULL),
     "sampler_new": lambda: library().shimmy_sampler_new(ffi.NULL, ffi.NULL, ffi.NULL, 0, ffi.NULL),
     "sampler_sample": lambda: library().shimmy_sampler_sample(ffi.NULL, ffi.NULL, 0, ffi.NULL),
+    "sampler_survivors": lambda: library().shimmy_sampler_survivors(
+        ffi.NULL, ffi.NULL, 0, ffi.NULL, ffi.NULL, ffi.NULL
+    ),
     "context_new": lambda: library().shimmy_context_new(ffi.NULL, ffi.NULL, ffi.NULL),
     "context_facts": lambda: library().shimmy_context_facts(ffi.NULL, ffi.NULL),
     "context_set_threads": lambda: library().shimmy_context_set_threads(ffi.NULL, 1, 1),

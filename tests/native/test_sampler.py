@@ -215,6 +215,55 @@ def test_a_ban_of_every_token_is_flagged(blank: Blanks) -> None:
         ("repeat_last_n", -2),
         ("repeat_last_n", 1025),
         ("repeat_last_n", 2**40),
+        ("seed", -1),
+        ("seed", 2**32),
+        ("dynatemp_range", -0.1),
+        ("dynatemp_range", float("nan")),
+        ("dynatemp_range", float("inf")),
+        ("dynatemp_exponent", -1.0),
+        ("dynatemp_exponent", float("inf")),
+        ("typical_p", -0.01),
+        ("typical_p", 1.01),
+        ("typical_p", float("nan")),
+        ("top_n_sigma", float("nan")),
+        ("top_n_sigma", float("-inf")),
+        ("xtc_probability", -0.01),
+        ("xtc_probability", 1.01),
+        ("xtc_probability", float("nan")),
+        ("xtc_threshold", -0.01),
+        ("xtc_threshold", 1.01),
+        ("xtc_threshold", float("nan")),
+        ("min_keep", -1),
+        ("min_keep", -(2**40)),
+        ("dry_multiplier", -0.1),
+        ("dry_multiplier", float("nan")),
+        ("dry_multiplier", float("inf")),
+        ("dry_base", 0.99),
+        ("dry_base", float("nan")),
+        ("dry_base", float("inf")),
+        ("dry_allowed_length", -1),
+        ("dry_allowed_length", 2**40),
+        ("dry_penalty_last_n", -2),
+        ("dry_penalty_last_n", 1025),
+        ("dry_sequence_breakers", ("",)),
+        ("dry_sequence_breakers", ("a" * 41,)),
+        ("dry_sequence_breakers", ("é" * 21,)),
+        ("dry_sequence_breakers", ("a\0b",)),
+        ("dry_sequence_breakers", ("\ud800",)),
+        ("dry_sequence_breakers", ("a",) * 33),
+        ("mirostat", -1),
+        ("mirostat", 3),
+        ("mirostat_tau", -0.1),
+        ("mirostat_tau", float("nan")),
+        ("mirostat_tau", float("inf")),
+        ("mirostat_eta", -0.1),
+        ("mirostat_eta", float("nan")),
+        ("mirostat_eta", float("inf")),
+        ("samplers", ("top_k", "top-k")),
+        ("samplers", ("",)),
+        ("samplers", ("top_k\0",)),
+        ("samplers", ("\ud800",)),
+        ("samplers", ("top_k",) * 33),
         ("n_logprobs", -2),
         ("n_logprobs", 21),
         ("n_logprobs", 2**40),
@@ -229,6 +278,38 @@ def test_a_setting_out_of_range_is_refused_by_name(blank: Blanks, field: str, va
     with pytest.raises(InvalidRequest, match=field) as raised:
         blank(100).sampler(SamplingParams(**{field: value}))
     assert raised.value.facts["param"] == field
+
+
+EXTREMES: list[dict[str, Any]] = [
+    {"temperature": 3e38, "dynatemp_range": 3e38, "dynatemp_exponent": 3e38},
+    {"temperature": 1e-45, "samplers": ("temperature", "top_p", "typ_p", "penalties"), "typical_p": 0.5},
+    {"top_n_sigma": 3e38, "typical_p": 0.0, "min_keep": 2**40},
+    {"xtc_probability": 1.0, "xtc_threshold": 0.0, "min_p": 0.0},
+    {"dry_multiplier": 3e38, "dry_base": 3e38, "dry_allowed_length": 0, "dry_penalty_last_n": 1},
+    {
+        "repeat_penalty": 3e38,
+        "presence_penalty": 3e38,
+        "samplers": ("top_k", "penalties", "xtc"),
+        "xtc_probability": 1.0,
+    },
+    {"repeat_penalty": 1e-45, "samplers": ("temperature", "penalties", "top_n_sigma"), "top_n_sigma": 1e-45},
+    {"mirostat": 1, "mirostat_tau": 3e38, "mirostat_eta": 3e38},
+    {"mirostat": 2, "mirostat_tau": 3e38, "mirostat_eta": 3e38},
+    {"mirostat": 2, "mirostat_tau": 0.0, "mirostat_eta": 3e38, "temperature": 1e-45},
+]
+
+
+@pytest.mark.parametrize("change", EXTREMES)
+@pytest.mark.parametrize("kind", [*KINDS, "nothing"])
+@pytest.mark.parametrize("width", [1, 2, 65, 1000])
+def test_extreme_values_draw_a_token_or_say_that_there_is_none(
+    blank: Blanks, width: int, kind: str, change: dict[str, Any]
+) -> None:
+    row = np.full(width, -np.inf, np.float32) if kind == "nothing" else make_row(kind, width, seed=1)
+    sampler = blank(width).sampler(SamplingParams(seed=1, n_logprobs=3, **change), [0, 0, 0])
+    for _ in range(6):
+        token, sample = sampler.sample(array("f", row.tobytes()))
+        assert (token == -1 and sample.flags == TOKEN_NO_LOGITS) or row[token] > -np.inf
 
 
 def test_a_row_of_another_width_is_refused(blank: Blanks) -> None:
