@@ -201,10 +201,24 @@ void shimmy_context::repeat(shimmy_step_result & out) {
     in.lengths = repeated_.lengths.data();
     in.tokens = repeated_.tokens.data();
     in.samplers = repeated_.samplers.data();
-    step(in, out);
+    compute(in, out);
+    if (stream_.is_open(repeated_.seq_ids.size()) && stream_.add(drawn_, pieces_)) {
+        out.frame = stream_.frame().data();
+        out.frame_size = static_cast<int32_t>(stream_.frame().size());
+    }
+}
+
+void shimmy_context::stream(const shimmy_stream_run * runs, int32_t n_runs) {
+    require(n_runs >= 1 && static_cast<size_t>(n_runs) == steady_.seq_ids.size(), "the last step had other runs");
+    stream_.begin(runs, n_runs);
 }
 
 void shimmy_context::step(const shimmy_step_batch & in, shimmy_step_result & out) {
+    stream_.end();
+    compute(in, out);
+}
+
+void shimmy_context::compute(const shimmy_step_batch & in, shimmy_step_result & out) {
     steady_.seq_ids.clear();
     check_runs(in);
     fill(in);
@@ -216,6 +230,8 @@ void shimmy_context::step(const shimmy_step_batch & in, shimmy_step_result & out
     out.drawn = drawn_.data();
     out.pieces = pieces_.data();
     out.samples = samples_.data();
+    out.frame = nullptr;
+    out.frame_size = 0;
     ++steps;
     decode_ns += decoded - start;
     sample_ns += now_ns() - decoded;

@@ -5,6 +5,7 @@
 #include "model.h"
 #include "sampler.h"
 #include "shimmy.h"
+#include "stream.h"
 #include "threads.h"
 
 #include <atomic>
@@ -30,6 +31,8 @@ struct shimmy_context {
 
     void step(const shimmy_step_batch & in, shimmy_step_result & out);
     void repeat(shimmy_step_result & out);
+    void stream(const shimmy_stream_run * runs, int32_t n_runs);
+    const std::vector<int32_t> & streamed() const { return stream_.tokens(); }
     void seq_copy(int32_t from, int32_t to, int32_t p0, int32_t p1);
     void seq_remove(int32_t seq_id, int32_t p0, int32_t p1);
     void set_threads(int32_t n_threads, int32_t n_threads_batch);
@@ -59,6 +62,7 @@ struct shimmy_context {
     void sample(const shimmy_step_batch & in);
     void append_piece(int32_t token);
     void remember(const shimmy_step_batch & in);
+    void compute(const shimmy_step_batch & in, shimmy_step_result & out);
 
     const shimmy_model & model_;
     bool unified_;
@@ -81,4 +85,5 @@ struct shimmy_context {
         std::vector<shimmy_sampler *> samplers;
     };
     Steady steady_, repeated_;
+    shimmy::Stream stream_;
 };

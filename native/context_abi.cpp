@@ -100,6 +100,21 @@ int32_t shimmy_context_repeat(shimmy_context * context, shimmy_step_result * out
     });
 }
 
+int32_t shimmy_context_stream(shimmy_context * context, const shimmy_stream_run * runs, int32_t n_runs) {
+    return guarded([&] {
+        require(context != nullptr && runs != nullptr, "a pointer is NULL");
+        context->stream(runs, n_runs);
+    });
+}
+
+int32_t shimmy_context_streamed(const shimmy_context * context, const int32_t ** tokens, int32_t * n_tokens) {
+    return guarded([&] {
+        require(context != nullptr && tokens != nullptr && n_tokens != nullptr, "a pointer is NULL");
+        *tokens = context->streamed().data();
+        *n_tokens = static_cast<int32_t>(context->streamed().size());
+    });
+}
+
 void shimmy_context_clock(const shimmy_context * context, shimmy_clock * out) {
     if (context != nullptr && out != nullptr) {
         *out = shimmy_clock{context->steps, context->decode_ns, context->sample_ns};

@@ -291,6 +291,8 @@ typedef struct shimmy_step_result {
                                   // ends of their bytes in `pieces`. One array, because the caller reads it in one go
     const char * pieces;          // the tokens' text one after another, not terminated; not always whole UTF-8 characters
     const shimmy_sample * samples;  // [n_runs] in full, for the runs whose sampler has logprobs on
+    const char * frame;           // of a streamed step (shimmy_context_stream): what goes to the front end; NULL: it was not streamed
+    int32_t frame_size;           // bytes, the frame's length in front included; 0: nothing is to be sent
 } shimmy_step_result;
 
 // Sums over all steps of a context; wall time. May be read from any thread.
@@ -307,6 +309,21 @@ SHIMMY_API int32_t shimmy_context_step(shimmy_context * context, const shimmy_st
 // One more token for every run of the last step, which must have drawn one for each: the same sequences and samplers, the drawn
 // tokens, the positions after them. Nothing else may have used the context, and no sampler may have been freed, since.
 SHIMMY_API int32_t shimmy_context_repeat(shimmy_context * context, shimmy_step_result * out);
+
+// One run of a stream: the request's id, the tokens it has drawn, and how many more it may draw, the last of them included.
+typedef struct shimmy_stream_run {
+    int64_t id;
+    int32_t n_generated;
+    int32_t n_left;
+} shimmy_stream_run;
+
+// From now on repeat() makes the frame with the runs' text itself (shimmy/worker/protocol.py: Events of Delta), up to the first step
+// with a token that ends its sequence, has no logits, is the last that may be drawn, or is not whole characters of UTF-8: that step
+// is not streamed, and is read like any other. `runs` are those of the last step, in its order; every step but repeat() ends it.
+SHIMMY_API int32_t shimmy_context_stream(shimmy_context * context, const shimmy_stream_run * runs, int32_t n_runs);
+
+// The tokens of all steps that were streamed since: [n_steps][n_runs]. Borrowed; valid until the next step.
+SHIMMY_API int32_t shimmy_context_streamed(const shimmy_context * context, const int32_t ** tokens, int32_t * n_tokens);
 
 SHIMMY_API void shimmy_context_clock(const shimmy_context * context, shimmy_clock * out);
 

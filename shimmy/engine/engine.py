@@ -14,6 +14,7 @@ from shimmy.engine.pacer import Pacer
 from shimmy.engine.prefix_cache import PrefixCache, can_fork
 from shimmy.engine.scheduler import Part, Scheduler
 from shimmy.engine.sequence import Sequence
+from shimmy.engine.stream import Stream
 from shimmy.errors import Cancelled, GenerationFailed, KvCacheFull, ShimmyError
 from shimmy.native.adapter import Adapter
 from shimmy.native.context import (
@@ -74,10 +75,12 @@ class Engine:
         max_step_s: float,
         n_ctx: int,
         adapters: Items[Adapter] = (),
+        send_frame: Callable[[bytes], None] | None = None,
     ) -> None:
         """``n_ctx``: the most tokens of one sequence; ``max_step_s``: the longest step while others decode.
 
-        ``adapters``: those that the sequences' sets name by index.
+        ``adapters``: those that the sequences' sets name by index. ``send_frame`` takes steps that native code has made a frame of
+        (worker/protocol.py), in place of ``emit`` and in the same order.
         """
         facts = context.facts
         cache = PrefixCache(
@@ -94,9 +97,9 @@ class Engine:
         self._lora: LoraSet = ()  # what the context computes with
         self._inbox: SimpleQueue[Sequence | int | None] = SimpleQueue()
         self._events: list[Event] = []
-        self._steady: list[
-            Part
-        ] = []  # the last step's parts, when all of them only decode and nothing has changed since
+        # The last step's parts, when all of them only decode and nothing has changed since.
+        self._steady: list[Part] = []
+        self._stream = Stream(context, send_frame)
         self._tokens_drawn = 0
         self._tokens_prefilled = 0
         self._busy_ns = 0
@@ -138,7 +141,7 @@ class Engine:
             self.step_started_at = now = time.monotonic()
             parts = self._steady
             if not parts or self._scheduler.rotation.is_over(now):
-                self._steady = []
+                self._leave_steady()
                 self._scheduler.admit(now)
                 parts = self._scheduler.plan(now)
             if parts:
@@ -159,7 +162,7 @@ class Engine:
             item = self._inbox.get()
             if item is None:
                 return False
-            self._steady = []
+            self._leave_steady()
             if isinstance(item, Sequence):
                 item.enter(self._n_ctx)
                 self._scheduler.add(item)
@@ -170,13 +173,24 @@ class Engine:
                 self._flush_events()
         return True
 
+    def _leave_steady(self) -> None:
+        self._steady = []
+        self._stream.settle()
+
     def _step(self, parts: list[Part]) -> None:
         """Compute ``parts``. While the same sequences only decode, the step before is repeated without building it again."""
         started = time.monotonic()
         steady, self._steady = self._steady, []
         n_prefill = 0
         try:
-            if steady:
+            if steady and (self._stream.is_open or self._stream.open(parts)):
+                if self._stream.repeat():
+                    self._tokens_drawn += len(parts)
+                    self._scheduler.pacer.observe(0, len(parts), time.monotonic() - started)
+                    self._steady = parts
+                    return
+                output = self._context.output(len(parts))
+            elif steady:
                 output = self._context.repeat(len(parts))
             else:
                 self._use_adapters(parts[0].sequence.lora)

@@ -27,6 +27,11 @@ class TextOutput:
         """Whether a stop string may end the text."""
         return bool(self._stops)
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing is held back."""
+        return not (self._inside or self._held)
+
     def push(self, piece: bytes) -> str:
         """Take one token's bytes; the text that may be shown now. Sets ``stopped`` when a stop string is complete."""
         if not self._inside and piece.isascii():

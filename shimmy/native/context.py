@@ -41,6 +41,14 @@ class Drawn(NamedTuple):
     piece: bytes
 
 
+class StreamRun(NamedTuple):
+    """A run of a stream: whose text it is, the tokens drawn so far, and how many more may be, the last of them included."""
+
+    request_id: int
+    n_generated: int
+    n_left: int
+
+
 class StepClock(NamedTuple):
     """Sums over all steps; wall time in nanoseconds."""
 
@@ -157,7 +165,7 @@ class Context:
         batch.tokens = tokens
         batch.samplers = samplers
         check(library().shimmy_context_step(self._handle, batch, self._result))
-        return self._output(n)
+        return self.output(n)
 
     def repeat(self, n: int) -> StepOutput:
         """One more token for each of the ``n`` runs of the last step, all of which drew one: costs next to nothing here.
@@ -166,9 +174,31 @@ class Context:
         """
         if status := self._repeat(self._handle, self._result):
             check(status)
-        return self._output(n)
+        return self.output(n)
 
-    def _output(self, n: int) -> StepOutput:
+    def stream(self, runs: Sequence[StreamRun]) -> None:
+        """Let ``repeat_stream`` go on with the last step's runs, in their order."""
+        check(library().shimmy_context_stream(self._handle, ffi.new("shimmy_stream_run[]", list(runs)), len(runs)))
+
+    def repeat_stream(self) -> bytes | None:
+        """As ``repeat``; the frame that carries the step's text, empty where there is none.
+
+        None, and the end of the stream: a token is more than plain text that goes on, and ``output`` is to be read.
+        """
+        result = self._result
+        if status := self._repeat(self._handle, result):
+            check(status)
+        frame = result.frame
+        return ffi.unpack(frame, result.frame_size) if frame else None
+
+    def streamed(self) -> list[int]:
+        """The tokens of all steps that were streamed, one of each run for each step."""
+        tokens, n = ffi.new("int32_t **"), ffi.new("int32_t *")
+        check(library().shimmy_context_streamed(self._handle, tokens, n))
+        return ffi.unpack(tokens[0], n[0]) if n[0] else []
+
+    def output(self, n: int) -> StepOutput:
+        """What the last step drew for its ``n`` runs."""
         numbers = ffi.unpack(self._result.drawn, 3 * n)
         end = numbers[-1]
         return StepOutput(numbers, ffi.buffer(self._result.pieces, end)[:] if end else b"")

@@ -73,6 +73,7 @@ class Worker:
             parallel=context.parallel,
             max_step_s=command.max_step_s,
             n_ctx=loaded.n_ctx,
+            send_frame=self._send_frame,
         )
         usual = threading.stack_size(STACK_BYTES)
         threading.Thread(
@@ -98,6 +99,12 @@ class Worker:
             self._writer.send(report)
         except OSError:
             os._exit(0)  # nobody is there any more
+
+    def _send_frame(self, frame: bytes) -> None:
+        try:
+            self._writer.write(frame)
+        except OSError:
+            os._exit(0)
 
     def _emit(self, events: list[Event]) -> None:
         self._send(Events(events))

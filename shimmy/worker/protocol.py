@@ -132,7 +132,10 @@ class FrameWriter:
 
     def send(self, message: Command | Report) -> None:
         """Block until the frame is with the kernel. Raises OSError when the other side is gone."""
-        data = frame(message)
+        self.write(frame(message))
+
+    def write(self, data: bytes) -> None:
+        """The same for a frame that is made."""
         with self._lock:
             self._sock.sendall(data)
 

@@ -20,6 +20,7 @@ from shimmy.native.context import Context, Run
 from shimmy.native.model import Model
 from shimmy.native.sampler import Sampler
 from shimmy.types import Delta, Event, Failed, Finished, LoraSet, SamplingParams, TokenLogprob
+from shimmy.worker.protocol import Events, body_length, decode_report
 
 GREEDY = SamplingParams(temperature=0)
 PATIENCE_S = 60.0  # for an event; a test that runs into it has found a hang
@@ -85,6 +86,7 @@ class RunningEngine:
         self.answers: dict[int, Answer] = {}
         self.at_events: dict[int, Callable[[], object]] = {}
         self._n_emitted = 0
+        self.n_streamed = 0  # steps that came as a frame
         self._events: SimpleQueue[list[Event] | BaseException] = SimpleQueue()
         self.engine = Engine(
             model,
@@ -94,6 +96,7 @@ class RunningEngine:
             max_step_s=turn_s,
             n_ctx=self.n_ctx,
             adapters=adapters,
+            send_frame=self._take_frame,
         )
         if small_slices:
             pacer = Pacer(1e-9, 1e-9)
@@ -106,6 +109,15 @@ class RunningEngine:
             self.engine.run()
         except BaseException as error:  # noqa: BLE001 - given to the test
             self._events.put(error)
+
+    def _take_frame(self, data: bytes) -> None:
+        """A step that native code made a frame of is the same as its events."""
+        assert body_length(data[:4]) == len(data) - 4
+        report = decode_report(data[4:])
+        assert isinstance(report, Events)
+        assert report.events
+        self.n_streamed += 1
+        self._emit(report.events)
 
     def _emit(self, events: list[Event]) -> None:
         self._n_emitted += 1

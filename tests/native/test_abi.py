@@ -55,6 +55,8 @@ NULL_CALLS: dict[str, Callable[[], int]] = {
     "context_set_threads": lambda: library().shimmy_context_set_threads(ffi.NULL, 1, 1),
     "context_step": lambda: library().shimmy_context_step(ffi.NULL, ffi.NULL, ffi.NULL),
     "context_repeat": lambda: library().shimmy_context_repeat(ffi.NULL, ffi.NULL),
+    "context_stream": lambda: library().shimmy_context_stream(ffi.NULL, ffi.NULL, 1),
+    "context_streamed": lambda: library().shimmy_context_streamed(ffi.NULL, ffi.NULL, ffi.NULL),
     "context_seq_remove": lambda: library().shimmy_context_seq_remove(ffi.NULL, 0, 0, -1),
     "context_seq_copy": lambda: library().shimmy_context_seq_copy(ffi.NULL, 0, 1, 0, -1),
     "context_seq_range": lambda: library().shimmy_context_seq_range(ffi.NULL, 0, ffi.NULL, ffi.NULL),
