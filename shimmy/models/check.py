@@ -6,18 +6,31 @@ found here, and so is what it accepts although no model can mean it. The names i
 
 from __future__ import annotations
 
+import sys
+from array import array
 from collections.abc import Iterator
 from pathlib import Path
 
 from shimmy.errors import InvalidModelFile
-from shimmy.models.gguf_file import LONGEST_VOCABULARY, STRING, UINT16, Array, Header, Value, read_array, read_header
+from shimmy.models.check_tensors import wrong_tensors
+from shimmy.models.gguf_file import (
+    INT32,
+    LONGEST_VOCABULARY,
+    STRING,
+    UINT16,
+    Array,
+    Header,
+    Value,
+    read_array,
+    read_header,
+)
 from shimmy.models.metadata import ModelMetadata, describe
-from shimmy.models.quantization import TENSOR_TYPES
 from shimmy.models.string_array import first_duplicate
 
 _MOST_LAYERS = 512  # LLAMA_MAX_LAYERS
 _MOST_EXPERTS = 1024  # LLAMA_MAX_EXPERTS
 _ROPE_SCALINGS = ("none", "linear", "yarn", "longrope")
+_BYTE = 6  # LLAMA_TOKEN_TYPE_BYTE
 _UNSPECIFIED = 0xFFFFFFFF  # -1, which some converters write for "none"
 _SPECIAL_TOKENS = (
     "bos eos eot eom unknown seperator padding mask cls prefix suffix middle"
@@ -26,6 +39,21 @@ _SPECIAL_TOKENS = (
 # The ids that llama.cpp takes where a file names none (llama_vocab::impl::load): first and last token of a text.
 _DEFAULT_BOS = {"llama": 1, "bert": 101, "gpt2": 11, "plamo2": 1, "gemma4": 1}
 _DEFAULT_EOS = {"llama": 2, "gpt2": 11, "t5": 1, "plamo2": 2}
+
+# Architectures whose graphs assert that n_rot, n_embd_head_k and n_embd_head_v are equal (src/models/*.cpp).
+_WHOLE_HEADS = frozenset(
+    "apertus arcee arctic baichuan chameleon codeshell cogvlm cohere2moe dbrx deci deepseek dots1 dream ernie4_5"
+    " ernie4_5-moe exaone exaone-moe exaone4 falcon granite granite_swa graniteswitch grok grovemoe hunyuan-moe"
+    " hunyuan_vl hy_v3 internlm2 jais2 llada llada-moe llama llama4 maincoder mellum mistral3 olmo olmo2 olmoe orion"
+    " paddleocr pangu-embedded plamo pockettts qwen2 qwen2moe qwen2vl qwen3 qwen3moe qwen3vl qwen3vlmoe rnd1 seed_oss"
+    " smallthinker smollm3 starcoder2 talkie xverse".split()
+)
+_DIVIDE_BY_HEADS = frozenset(["olmo2", "phimoe", "gemma2", "gemma3", "deepseek2", "deepseek2-ocr"])
+_DIVISORS = {
+    "ssm.group_count": frozenset(["mamba2", "granitehybrid", "nemotron_h", "nemotron_h_moe", "falcon-h1"]),
+    "ssm.time_step_rank": frozenset(["mamba2", "granitehybrid", "nemotron_h", "nemotron_h_moe", "falcon-h1", "plamo2"]),
+    "experts_per_group": frozenset(["grovemoe"]),
+}
 
 
 def check_model_file(path: Path) -> ModelMetadata:
@@ -46,7 +74,7 @@ def check_model_file(path: Path) -> ModelMetadata:
     if not metadata.architecture:
         raise InvalidModelFile(str(path), "does not say which architecture it has")
     reasons = (
-        _wrong_tensors(header),
+        wrong_tensors(header),
         _wrong_layers(header, metadata),
         _wrong_numbers(header, metadata),
         _wrong_experts(header, metadata),
@@ -57,23 +85,6 @@ def check_model_file(path: Path) -> ModelMetadata:
     if metadata.split_count > 1:
         _check_other_parts(path, metadata)
     return metadata
-
-
-def _wrong_tensors(header: Header) -> Iterator[str]:
-    end = 0
-    for tensor in header.tensors:
-        if not tensor.n_elements:
-            yield f"has the tensor {tensor.name!r} of the shape {list(tensor.shape)}, without any weights"
-        if len(tensor.shape) < 2 and TENSOR_TYPES[tensor.type].block_size > 1:
-            # norms and biases: ggml adds and multiplies by floats only
-            yield f"has the vector {tensor.name!r} quantized as {TENSOR_TYPES[tensor.type].name}"
-        if tensor.offset != end:  # gguf_init_from_reader wants them one behind the other
-            yield f"has the tensor {tensor.name!r} at {tensor.offset} where {end} would be right; fetch it again"
-        end = tensor.offset + -(-tensor.n_bytes // header.alignment) * header.alignment
-    last = max((tensor.offset + tensor.n_bytes for tensor in header.tensors), default=0)
-    missing = header.data_start + last - header.file_size if header.tensors else 0
-    if missing > 0:
-        yield f"is cut short: {missing} bytes are missing; fetch it again"
 
 
 def _per_layer(header: Header, key: str) -> list[int | float]:
@@ -122,11 +133,8 @@ def _wrong_numbers(header: Header, metadata: ModelMetadata) -> Iterator[str]:
         # ggml_rms_norm and ggml_norm; "not >=" is true of NaN as well
         if key.startswith(own) and key.endswith("_epsilon") and isinstance(value, int | float) and not value >= 0:
             yield f"says {key} is {value}; 0 is the least"
-    # A model without positions of this kind may say 0.
-    n_rot, least = header.values.get(own + "rope.dimension_count"), 0 if metadata.is_hybrid else 2
-    longest = metadata.key_length or 0
-    if metadata.head_count and isinstance(n_rot, int) and (n_rot % 2 or not least <= n_rot <= longest):
-        yield f"says {own}rope.dimension_count is {n_rot}; even numbers up to the key length, {longest}, are right"
+    yield from _wrong_rope(header, metadata)
+    yield from _wrong_divisors(header, metadata)
     inner_size = header.values.get(own + "ssm.inner_size")
     if metadata.architecture in {"jamba", "granitehybrid"} and inner_size != 2 * (metadata.embedding_length or 0):
         yield f"says {own}ssm.inner_size is {str(inner_size)[:20]}; twice {own}embedding_length is right"
@@ -139,6 +147,45 @@ def _wrong_numbers(header: Header, metadata: ModelMetadata) -> Iterator[str]:
     pattern = header.values.get(own + "attention.sliding_window_pattern")
     if metadata.sliding_window and (pattern == 1 or (isinstance(pattern, list) and pattern and not any(pattern))):
         yield "has a sliding window, but no layer that uses it"
+
+
+def _wrong_rope(header: Header, metadata: ModelMetadata) -> Iterator[str]:
+    """ggml_rope turns pairs of a head's numbers, and many architectures assert that it turns them all."""
+    own = metadata.architecture + "."
+    # A model without positions of this kind may say 0.
+    n_rot, least = header.values.get(own + "rope.dimension_count"), 0 if metadata.is_hybrid else 2
+    longest = metadata.key_length or 0
+    heads = _per_layer(header, own + "attention.head_count")
+    if metadata.head_count and isinstance(n_rot, int) and (n_rot % 2 or not least <= n_rot <= longest):
+        yield f"says {own}rope.dimension_count is {n_rot}; even numbers up to the key length, {longest}, are right"
+    n_rot_swa = header.values.get(own + "rope.dimension_count_swa")
+    longest_swa = header.values.get(own + "attention.key_length_swa", longest)
+    if (
+        isinstance(n_rot_swa, int)
+        and isinstance(longest_swa, int)
+        and (n_rot_swa % 2 or not 0 <= n_rot_swa <= longest_swa)
+    ):
+        yield f"says {own}rope.dimension_count_swa is {n_rot_swa}; even numbers up to {longest_swa} are right"
+    if metadata.architecture in _WHOLE_HEADS and heads and heads[0] > 0:
+        lengths = {longest, metadata.value_length, n_rot if isinstance(n_rot, int) else longest}
+        if len(lengths) > 1:
+            yield (
+                f"says {own}rope.dimension_count, attention.key_length and attention.value_length are"
+                f" {n_rot}, {longest} and {metadata.value_length}; for {metadata.architecture} they are the same"
+            )
+
+
+def _wrong_divisors(header: Header, metadata: ModelMetadata) -> Iterator[str]:
+    """Counts that llama.cpp divides by without a look."""
+    own = metadata.architecture + "."
+    if (
+        metadata.architecture in _DIVIDE_BY_HEADS
+        and not (_per_layer(header, own + "attention.head_count") or [0])[0] > 0
+    ):
+        yield f"does not say its {own}attention.head_count"
+    for key, architectures in _DIVISORS.items():
+        if metadata.architecture in architectures and header.values.get(own + key, 0) == 0:
+            yield f"does not say its {own}{key}, or says that it is 0"
 
 
 def _wrong_experts(header: Header, metadata: ModelMetadata) -> Iterator[str]:
@@ -184,9 +231,24 @@ def _wrong_tokens(path: Path, header: Header, metadata: ModelMetadata) -> Iterat
         wanted = header.values.get(f"tokenizer.ggml.add_{name}_token", name == "bos" and metadata.tokenizer == "bert")
         if wanted is True and not (isinstance(given, int) and 0 <= given < tokens.n_elements):
             yield f"wants a {name} token added to each text, but names none"
+    if metadata.tokenizer == "bert" and _BYTE in _integers(path, header.values.get("tokenizer.ggml.token_type")):
+        yield "has tokens that stand for single bytes, which a vocabulary of word pieces cannot have"  # token_to_byte
     duplicate = first_duplicate(read_array(path, tokens), tokens.n_elements)
     if duplicate is not None:
         yield f"has the token {duplicate[:40].decode(errors='replace')!r} twice in its vocabulary"
+
+
+def _integers(path: Path, value: Value | None) -> list[int | float] | array[int]:
+    """A list of numbers, or an array of i32."""
+    if isinstance(value, list):
+        return [number for number in value if isinstance(number, int | float)]
+    if not isinstance(value, Array) or value.type != INT32:
+        return []
+    numbers = array("i")
+    numbers.frombytes(read_array(path, value))
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return numbers
 
 
 def _check_other_parts(path: Path, metadata: ModelMetadata) -> None:
@@ -203,5 +265,5 @@ def _check_other_parts(path: Path, metadata: ModelMetadata) -> None:
         # Read without asking for its type: gguf_get_val_u16 asserts.
         if header.types.get("split.no") != UINT16 or header.values["split.no"] != number - 1:
             raise InvalidModelFile(str(part), f"does not say that it is part {number} of {count}")
-        for reason in _wrong_tensors(header):
+        for reason in wrong_tensors(header):
             raise InvalidModelFile(str(part), reason)

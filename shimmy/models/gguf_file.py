@@ -28,14 +28,14 @@ _MOST_STRINGS = 1 << 23
 LONGEST_VOCABULARY = 1 << 28
 
 _U32, _U64 = Struct("<I"), Struct("<Q")
-UINT16, STRING, ARRAY = 2, 8, 9
+UINT16, INT32, STRING, ARRAY = 2, 5, 8, 9
 _SCALARS = {
     0: Struct("<B"),
     1: Struct("<b"),
     UINT16: Struct("<H"),
     3: Struct("<h"),
     4: Struct("<I"),
-    5: Struct("<i"),
+    INT32: Struct("<i"),
     6: Struct("<f"),
     7: Struct("<?"),
     10: Struct("<Q"),

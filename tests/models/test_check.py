@@ -9,7 +9,8 @@ from struct import pack
 
 import numpy as np
 import pytest
-from gguf import GGUFWriter
+from gguf import GGMLQuantizationType, GGUFReader, GGUFWriter
+from gguf.quants import quant_shape_to_byte_shape
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,7 +18,7 @@ from shimmy.errors import InvalidModelFile
 from shimmy.models.check import check_model_file
 from shimmy.models.gguf_file import read_header
 from shimmy.models.metadata import ModelMetadata
-from tests.tiny.models import write_hybrid, write_llama, write_moe, write_swa
+from tests.tiny.models import write_embedding, write_hybrid, write_llama, write_moe, write_recurrent, write_swa
 
 Change = Callable[[bytes], bytes]
 
@@ -80,11 +81,11 @@ def renamed(old: str, new: str) -> Change:
     return lambda data: replace(data, key(old), key(new))
 
 
-def added(*fill: Callable[[GGUFWriter], object]) -> Callable[[Path], Path]:
+def added(*fill: Callable[[GGUFWriter], object], architecture: str = "llama") -> Callable[[Path], Path]:
     """A writer of a file with the given keys only, and one tensor."""
 
     def write(path: Path) -> Path:
-        writer = GGUFWriter(path, "llama")
+        writer = GGUFWriter(path, architecture)
         writer.add_block_count(1)
         writer.add_context_length(64)
         writer.add_embedding_length(32)
@@ -153,6 +154,7 @@ def test_a_faulty_file_is_refused_with_its_reason(change: Change, reason: str, s
         (write_moe, number("qwen3moe.expert_used_count", 2, 0), "0 of 4 experts"),
         (write_moe, number("qwen3moe.expert_count", 4, 2000), "2000 experts"),
         (write_hybrid, number("jamba.ssm.inner_size", 128, 64), "inner_size is 64"),
+        (write_moe, number("qwen3moe.rope.dimension_count", 16, 8), "for qwen3moe they are the same"),
         (write_swa, number("gemma3.attention.sliding_window_pattern", 2, 1), "no layer that uses it"),
     ],
 )
@@ -185,11 +187,79 @@ def test_impossible_shapes_of_other_architectures_are_refused(
             "bos token added",
         ),
         (added(lambda w: w.add_uint32("general.alignment", 24)), "power of two"),
+        (added(lambda w: w.add_uint32("llama.rope.dimension_count_swa", 7)), "dimension_count_swa is 7"),
+        (
+            added(lambda w: w.add_head_count(2), lambda w: w.add_value_length(8)),
+            "are None, 16 and 8; for llama they are the same",
+        ),
+        (added(architecture="phimoe"), "does not say its phimoe.attention.head_count"),
+        (added(lambda w: w.add_head_count(0), architecture="olmo2"), "does not say its olmo2.attention.head_count"),
+        (added(lambda w: w.add_ssm_group_count(0), architecture="mamba2"), "mamba2.ssm.group_count"),
+        (added(lambda w: w.add_ssm_group_count(1), architecture="mamba2"), "mamba2.ssm.time_step_rank"),
+        (added(architecture="grovemoe"), "grovemoe.experts_per_group"),
         (added(lambda w: w.add_uint32("split.count", 2)), "one of 2 parts"),
     ],
 )
 def test_what_a_file_says_of_itself_must_make_sense(write: Callable[[Path], Path], reason: str, tmp_path: Path) -> None:
     assert reason in refusal(write(tmp_path / "model.gguf"))
+
+
+def retyped(path: Path, name: str, kind: GGMLQuantizationType) -> Path:
+    """The file with one tensor of zeros of another type in place of its own."""
+    reader = GGUFReader(path)
+    architecture = str(reader.fields["general.architecture"].contents())
+    writer = GGUFWriter(path.with_suffix(".retyped"), architecture)
+    for field in reader.fields.values():
+        if not field.name.startswith("GGUF.") and field.name != "general.architecture":
+            element = field.types[1] if len(field.types) > 1 else None
+            writer.add_key_value(field.name, field.contents(), field.types[0], sub_type=element)
+    for tensor in reader.tensors:
+        shape = tuple(int(length) for length in reversed(tensor.shape))
+        if tensor.name == name:
+            data = np.zeros(quant_shape_to_byte_shape(shape, kind), np.uint8)
+            writer.add_tensor(tensor.name, data, raw_dtype=kind)
+        else:
+            writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path.with_suffix(".retyped")
+
+
+@pytest.mark.parametrize(
+    ("write", "name", "kind", "reason"),
+    [
+        (write_llama, "blk.0.attn_norm.weight", "F16", "vector 'blk.0.attn_norm.weight' quantized as F16"),
+        (write_llama, "blk.0.attn_norm.weight", "BF16", "quantized as BF16"),
+        (write_llama, "blk.0.attn_q.weight", "Q8_1", "in Q8_1, which nothing can be computed with"),
+        (write_llama, "token_embd.weight", "F64", "in F64"),
+        (write_llama, "blk.1.ffn_up.weight", "I32", "in I32"),
+        (write_llama, "blk.1.ffn_up.weight", "I8", "in I8"),
+        (write_recurrent, "blk.0.ssm_conv1d.weight", "F16", "quantized as F16"),
+        (write_recurrent, "blk.0.ssm_a", "BF16", "quantized as BF16"),
+    ],
+)
+def test_types_that_nothing_can_be_computed_with_are_refused(
+    write: Callable[[Path], Path], name: str, kind: str, reason: str, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "model.gguf")
+    assert reason in refusal(retyped(path, name, GGMLQuantizationType[kind]))
+
+
+@pytest.mark.parametrize("kind", ["F32", "BF16", "Q8_0", "Q4_0", "Q5_1", "IQ4_NL"])
+def test_types_of_weights_pass(kind: str, tmp_path: Path) -> None:
+    path = write_llama(tmp_path / "model.gguf")
+    check_model_file(retyped(path, "blk.0.attn_q.weight", GGMLQuantizationType[kind]))
+
+
+def test_word_pieces_have_no_bytes(tmp_path: Path) -> None:
+    path = write_embedding(tmp_path / "model.gguf")
+    check_model_file(path)
+    data = path.read_bytes()
+    types = data.index(key("tokenizer.ggml.token_type")) + len(key("tokenizer.ggml.token_type")) + 4 + 4 + 8
+    path.write_bytes(data[:types] + pack("<i", 6) + data[types + 4 :])
+    assert "tokens that stand for single bytes" in refusal(path)
 
 
 def test_an_id_of_minus_one_means_no_token(sound: Path, tmp_path: Path) -> None:
