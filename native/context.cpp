@@ -35,7 +35,10 @@ shimmy_context::shimmy_context(const shimmy_model & model, const shimmy_context_
         const bool memory = why.find("alloc") != std::string::npos || why.find("memory") != std::string::npos;
         throw Error(memory ? SHIMMY_E_MEMORY : SHIMMY_E_INVALID, why.empty() ? "llama.cpp could not make a context" : why);
     }
-    require(llama_get_memory(context_.get()) != nullptr, "this model makes embeddings and cannot generate text");
+    // Without a memory, or with attention in both directions, there is no next token.
+    if (llama_get_memory(context_.get()) == nullptr || !llama_get_causal_attn(context_.get())) {
+        throw Error(SHIMMY_E_INVALID, "this model makes embeddings and cannot generate text", "model");
+    }
     threads_.attach(context_.get(), params.n_threads, params.n_threads_batch, spin_);
 }
 

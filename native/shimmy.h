@@ -263,7 +263,7 @@ typedef struct shimmy_context_params {
 
 SHIMMY_API void shimmy_context_default_params(shimmy_context_params * out);
 
-// The model must outlive the context.
+// The model must outlive the context. One that only makes embeddings is SHIMMY_E_INVALID with the parameter "model".
 SHIMMY_API int32_t shimmy_context_new(const shimmy_model * model, const shimmy_context_params * params,
                                       shimmy_context ** out);
 SHIMMY_API void shimmy_context_free(shimmy_context * context);

@@ -22,7 +22,7 @@ from shimmy.errors import ShimmyError, UsageError
 USAGE = """Shimmy runs GGUF models on your own machine.
 
 Usage:
-  shimmy generate [MODEL] --prompt TEXT [--system TEXT] [--raw] [--max-tokens N] [--stop TEXT]...
+  shimmy generate [MODEL] --prompt TEXT [--system TEXT] [--raw] [--suffix TEXT] [--max-tokens N] [--stop TEXT]...
                   [--temperature T] [--top-k K] [--top-p P] [--min-p P] [--repeat-penalty R] [--seed N]
                   [--grammar FILE | --json-schema FILE]
                   [--json] [--ctx N] [--threads N] [--gpu-layers N] [--flash-attn MODE]
@@ -49,6 +49,7 @@ Options of generate:
   -p --prompt TEXT     What to say to the model; - reads it from stdin.
   --system TEXT        A system message before the prompt.
   --raw                Give the prompt to the model as it is, without its chat template.
+  --suffix TEXT        Fill the gap between the prompt and this text, with a model that can (fim in shimmy list).
   --max-tokens N       Most tokens to generate; 256 where not given.
   --stop TEXT          End the answer before this text; up to 16 times.
   --temperature T      0 is greedy, higher is more varied; 0.7 where not given.

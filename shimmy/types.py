@@ -14,6 +14,7 @@ FilePooling = Literal["none", "mean", "cls", "last", "rank"]
 FinishReason = Literal["stop", "length", "cancelled"]
 Capability = Literal["completion", "chat", "tools", "embedding", "rerank", "fim"]
 MAX_STOPS = 16
+MAX_INPUTS = 2048  # of an embedding or rerank request
 MAX_ADAPTERS = 8
 LoraSet = tuple[tuple[int, float], ...]  # (index among the loaded adapters, scale), in order of index, without scale 0
 SAMPLERS = ("penalties", "dry", "top_n_sigma", "top_k", "typ_p", "top_p", "min_p", "xtc", "temperature")
@@ -109,6 +110,8 @@ class GenerateRequest(msgspec.Struct, frozen=True, array_like=True):
     stop         up to 16 strings that end the answer and are not part of it
     cache_prompt whether cells of earlier requests may be reused
     grammar      GBNF that the whole answer matches; json_schema: a JSON schema, as text, whose JSON it is. At most one of the two
+    suffix       the text behind the gap that the answer fills, for models made for it; the prompt stands before it
+    spm_infill   the suffix goes to the model before the prompt, as some models want it
     lora         (index among the loaded adapters, scale); None: as they were loaded; 0 is off, and so is what is not named
     """
 
@@ -123,6 +126,33 @@ class GenerateRequest(msgspec.Struct, frozen=True, array_like=True):
     lora: list[tuple[int, float]] | None = None
     grammar: str | None = None
     json_schema: str | None = None
+    suffix: str | None = None
+    spm_infill: bool = False
+
+
+class EmbedRequest(msgspec.Struct, frozen=True, array_like=True):
+    """Vectors of ``inputs``, each a text or its tokens.
+
+    inputs      1 to 2048, none of them empty
+    pooling     how the tokens' vectors become one; None: the model file's, else mean; none: all of them, as they are
+    dimensions  the first so many numbers of each vector; None: all
+    normalize   vectors of length 1, taken after the cut; not with pooling none
+    """
+
+    id: int
+    inputs: list[str | list[int]]
+    pooling: Literal["none", "mean", "cls", "last"] | None = None
+    dimensions: int | None = None
+    normalize: bool = True
+
+
+class RerankRequest(msgspec.Struct, frozen=True, array_like=True):
+    """How well each of 1 to 2048 ``documents`` answers ``query``; the ``top_n`` best, or all of them."""
+
+    id: int
+    query: str
+    documents: list[str]
+    top_n: int | None = None
 
 
 class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
@@ -189,7 +219,34 @@ class Failed(msgspec.Struct, frozen=True, array_like=True, tag="e"):
     error: dict[str, object]
 
 
-Event = Delta | Finished | Failed
+class Embedded(msgspec.Struct, frozen=True, array_like=True, tag="v"):
+    """The vectors of request ``id`` in the order of its inputs, float32 in little-endian order.
+
+    Each has ``width`` numbers; with pooling none, ``width`` for each token of its input.
+    """
+
+    id: int
+    vectors: list[bytes]
+    width: int
+    usage: Usage
+
+
+class Ranked(msgspec.Struct, frozen=True, array_like=True):
+    """A document by its place in the request, with the score that the model's classifier gave it: any number, higher is better."""
+
+    index: int
+    score: float
+
+
+class Reranked(msgspec.Struct, frozen=True, array_like=True, tag="r"):
+    """The documents of request ``id``, best first."""
+
+    id: int
+    results: list[Ranked]
+    usage: Usage
+
+
+Event = Delta | Finished | Failed | Embedded | Reranked
 
 
 class ModelParams(msgspec.Struct, frozen=True, array_like=True):
@@ -313,7 +370,7 @@ class ContextFacts(msgspec.Struct, frozen=True):
     n_threads: int
     n_threads_batch: int
     kv_unified: bool
-    memory_kind: Literal["attention", "sliding_window", "recurrent", "hybrid", "other"]
+    memory_kind: Literal["attention", "sliding_window", "recurrent", "hybrid", "other", "none"]
     memory: list[BufferMemory] = []
 
 

@@ -34,7 +34,11 @@ def run(config: Config, args: Mapping[str, Any]) -> int:
     prompt = read_text(args, "--prompt")
     if read_text(args, "--system") is not None and args["--raw"]:
         raise UsageError("--system goes through the chat template, which --raw leaves out: give one of them")
+    suffix = read_text(args, "--suffix")
+    if suffix is not None and args["--system"] is not None:
+        raise UsageError("--system goes through the chat template, which --suffix leaves out: give one of them")
     asked = {
+        "suffix": suffix,
         "max_tokens": read_max_tokens(args),
         "grammar": read_text_file(args, "--grammar"),
         "json_schema": read_text_file(args, "--json-schema"),
@@ -42,9 +46,9 @@ def run(config: Config, args: Mapping[str, Any]) -> int:
     entry = Catalog(config).resolve(args["MODEL"])
     if prompt == "-":
         prompt = _read_stdin()
-    if not prompt:
+    if not prompt and suffix is None:
         raise InvalidRequest("the prompt is empty: give a text with --prompt, or --prompt - to read it from stdin")
-    return asyncio.run(_generate(config, args, entry, prompt, asked))
+    return asyncio.run(_generate(config, args, entry, prompt or "", asked))
 
 
 def _read_stdin() -> str:
@@ -93,7 +97,7 @@ def _request(args: Mapping[str, Any], session: Session, prompt: str, asked: Mapp
     """With the fields ``asked``; through the chat template where the model has one, unless ``--raw``."""
     sampling = read_sampling(args, session.metadata)
     stop = read_stops(args)
-    if args["--raw"] or not session.loaded.has_chat:
+    if args["--raw"] or args["--suffix"] is not None or not session.loaded.has_chat:
         if args["--system"] is not None:
             raise InvalidRequest("this model has no chat template: put what --system says into the prompt")
         return GenerateRequest(1, prompt=prompt, stop=stop, sampling=sampling, **asked)

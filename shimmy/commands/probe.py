@@ -1,4 +1,4 @@
-"""``shimmy probe``: load a model once, draw a token, say what was found."""
+"""``shimmy probe``: load a model once, let it compute something, say what was found."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from shimmy.commands.session import Session, open_session
 from shimmy.config import Config
 from shimmy.errors import ShimmyError
 from shimmy.models.catalog import Catalog, Entry
-from shimmy.types import GenerateRequest, SamplingParams
+from shimmy.types import EmbedRequest, GenerateRequest, RerankRequest, SamplingParams
 
 
 def run(config: Config, args: Mapping[str, Any]) -> int:
@@ -37,10 +37,20 @@ def run(config: Config, args: Mapping[str, Any]) -> int:
 
 async def _probe(config: Config, entry: Entry) -> dict[str, Any]:
     async with open_session(config, entry) as session:
+        await _compute(session)
+        return _report(entry, session)
+
+
+async def _compute(session: Session) -> None:
+    """What the model is for, once: an error is raised here."""
+    if session.loaded.context.memory_kind != "none":
         request = GenerateRequest(1, prompt="Hello", max_tokens=1, sampling=SamplingParams(temperature=0.0))
         async for _ in session.worker.generate(request):
-            pass  # it computes: an error is raised here
-        return _report(entry, session)
+            pass
+    elif session.loaded.model.pooling == "rank":
+        await session.worker.rerank(RerankRequest(1, "Hello", ["Hello"]))
+    else:
+        await session.worker.embed(EmbedRequest(1, ["Hello"]))
 
 
 def _report(entry: Entry, session: Session) -> dict[str, Any]:
@@ -73,6 +83,7 @@ def _failure(name: str | None, error: ShimmyError) -> dict[str, Any]:
 
 def _print(report: dict[str, Any]) -> None:
     model, context = report["model"], report["context"]
+    memory = " of one text" if context["memory_kind"] == "none" else f", {context['memory_kind'].replace('_', ' ')}"
     rows = [
         ("model", f"{model['id']} ({model['name']})"),
         ("file", model["path"]),
@@ -82,7 +93,7 @@ def _print(report: dict[str, Any]) -> None:
         ("vocabulary", f"{model['vocabulary_size'] or 0:,}"),
         ("can", ", ".join(model["capabilities"])),
         ("trained context", str(model["context_length"])),
-        ("context here", f"{context['n_ctx']} tokens, {context['memory_kind'].replace('_', ' ')}"),
+        ("context here", f"{context['n_ctx']} tokens{memory}"),
         ("threads", str(context["n_threads"])),
         ("loaded in", f"{report['load_ms']:.0f} ms"),
         ("memory", f"{report['memory']['resident_bytes'] / 2**20:.0f} MiB"),

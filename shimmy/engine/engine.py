@@ -10,6 +10,8 @@ from queue import SimpleQueue
 
 import msgspec
 
+from shimmy.engine.embedding import EmbeddingQueue
+from shimmy.engine.embedding_job import EmbeddingJob
 from shimmy.engine.pacer import Pacer
 from shimmy.engine.prefix_cache import PrefixCache, can_fork
 from shimmy.engine.scheduler import Part, Scheduler
@@ -56,10 +58,11 @@ class EngineStats(msgspec.Struct, frozen=True, array_like=True):
     decode_ns: int = 0
     sample_ns: int = 0
     busy_ns: int = 0
+    tokens_embedded: int = 0
 
 
 class Engine:
-    """Continuous batching over one context.
+    """Continuous batching over one context; between its steps, embeddings in a context of their own.
 
     ``submit``, ``abort`` and ``stop`` may be called from any thread; ``run`` is the engine thread's whole life, and ``emit`` is
     called in it with all events of a step.
@@ -70,6 +73,7 @@ class Engine:
         model: Model,
         context: Context,
         emit: Emit,
+        embeddings: EmbeddingQueue | None = None,
         *,
         parallel: int,
         max_step_s: float,
@@ -89,13 +93,14 @@ class Engine:
         self._model = model
         self._context = context
         self._emit = emit
+        self._embeddings = embeddings
         self._n_ctx = n_ctx
         self._scheduler = Scheduler(
             cache, Pacer(max_step_s), parallel=parallel, n_batch=facts.n_batch, turn_s=max_step_s
         )
         self._adapters = adapters
         self._lora: LoraSet = ()  # what the context computes with
-        self._inbox: SimpleQueue[Sequence | int | None] = SimpleQueue()
+        self._inbox: SimpleQueue[Sequence | EmbeddingJob | int | None] = SimpleQueue()
         self._events: list[Event] = []
         # The last step's parts, when all of them only decode and nothing has changed since.
         self._steady: list[Part] = []
@@ -106,17 +111,19 @@ class Engine:
         self.computing = threading.Event()  # cleared while there is nothing to do
         self.step_started_at = 0.0  # monotonic; 0 while idle: a heartbeat shows a step that never ends
 
-    def submit(self, sequence: Sequence) -> None:
-        """Queue a prepared sequence."""
-        self._inbox.put(sequence)
+    def submit(self, work: Sequence | EmbeddingJob) -> None:
+        """Queue a prepared sequence or job."""
+        self._inbox.put(work)
 
     def abort(self, request_id: int) -> None:
-        """End a sequence as cancelled, wherever it is; an unknown id is ignored."""
+        """End a sequence or job as cancelled, wherever it is; an unknown id is ignored."""
         self._inbox.put(request_id)
 
     def stop(self) -> None:
         """Let ``run`` return after the step at hand, which is interrupted."""
         self._context.interrupt()
+        if self._embeddings is not None:
+            self._embeddings.interrupt()
         self._inbox.put(None)
 
     def stats(self) -> EngineStats:
@@ -132,6 +139,7 @@ class Engine:
             decode_ns=clock.decode_ns,
             sample_ns=clock.sample_ns,
             busy_ns=self._busy_ns,
+            tokens_embedded=self._embeddings.n_tokens if self._embeddings is not None else 0,
         )
 
     def run(self) -> None:
@@ -144,18 +152,21 @@ class Engine:
                 self._leave_steady()
                 self._scheduler.admit(now)
                 parts = self._scheduler.plan(now)
-            if parts:
-                try:
+            try:
+                if parts:
                     self._step(parts)
-                except Cancelled:
-                    return
+                if self._embeddings is not None and self._embeddings.pending:
+                    self._embed(self._embeddings, time.monotonic() - now)
+            except Cancelled:
+                return
             self.step_started_at = 0.0
             self._flush_events()
             self._busy_ns += time.perf_counter_ns() - started_ns
 
     def _take_in(self) -> bool:
         """Handle what was submitted; waits only when there is nothing to compute. False: stop."""
-        idle = not self._scheduler.running and not self._scheduler.waiting
+        embeddings = self._embeddings
+        idle = not self._is_generating() and not (embeddings is not None and embeddings.pending)
         if idle:
             self.computing.clear()
         while idle or not self._inbox.empty():
@@ -168,6 +179,14 @@ class Engine:
                 self._scheduler.add(item)
                 self.computing.set()
                 idle = False
+            elif isinstance(item, EmbeddingJob):
+                assert embeddings is not None
+                embeddings.add(item)
+                self.computing.set()
+                idle = False
+            elif embeddings is not None and embeddings.remove(item):
+                self._events.append(cancelled(item))
+                self._flush_events()
             elif (sequence := self._scheduler.remove(item)) is not None:
                 self._end(sequence, "cancelled")
                 self._flush_events()
@@ -176,6 +195,14 @@ class Engine:
     def _leave_steady(self) -> None:
         self._steady = []
         self._stream.settle()
+
+    def _is_generating(self) -> bool:
+        return bool(self._scheduler.running or self._scheduler.waiting)
+
+    def _embed(self, embeddings: EmbeddingQueue, last_step_s: float) -> None:
+        """A slice of the embeddings, as short as the generations need it; their steps go on unchanged behind it."""
+        self._flush_events()
+        self._events += embeddings.step(waiting=self._is_generating(), last_step_s=last_step_s)
 
     def _step(self, parts: list[Part]) -> None:
         """Compute ``parts``. While the same sequences only decode, the step before is repeated without building it again."""
@@ -297,6 +324,11 @@ class Engine:
         if self._events:
             events, self._events = self._events, []
             self._emit(events)
+
+
+def cancelled(request_id: int) -> Failed:
+    """The end of an aborted request that has no text to end with."""
+    return Failed(request_id, Cancelled("the request was cancelled").to_wire())
 
 
 def _run_of(part: Part) -> Run:

@@ -24,7 +24,7 @@ class Pacer:
     def __init__(self, max_step_s: float, idle_step_s: float = 2.0) -> None:
         self._max_step_s = max_step_s
         self._idle_step_s = idle_step_s
-        self._decode_s = 0.0
+        self.decode_s = 0.0  # of a step without prefill
         self._token_s = 0.0
 
     def slice_size(self, n_decoding: int) -> int:
@@ -32,15 +32,15 @@ class Pacer:
         least = SIZES[0] if n_decoding else ALONE
         if not self._token_s:
             return max(_FIRST, least)
-        budget = self._max_step_s - self._decode_s if n_decoding else self._idle_step_s
+        budget = self._max_step_s - self.decode_s if n_decoding else self._idle_step_s
         return max(least, *(size for size in SIZES if size * self._token_s <= budget), 0)
 
     def observe(self, n_prefill: int, n_decoding: int, seconds: float) -> None:
         """Learn from a finished step of ``n_prefill`` prompt tokens and ``n_decoding`` decode rows."""
         if not n_prefill:
-            self._decode_s = _blend(self._decode_s, seconds)
+            self.decode_s = _blend(self.decode_s, seconds)
         elif n_prefill >= SIZES[0]:  # a short rest of a prompt says little: the fixed cost of a step dominates it
-            own = max(seconds - (self._decode_s if n_decoding else 0.0), 1e-6)
+            own = max(seconds - (self.decode_s if n_decoding else 0.0), 1e-6)
             self._token_s = _blend(self._token_s, own / n_prefill)
 
 

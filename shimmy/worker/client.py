@@ -12,10 +12,21 @@ from collections.abc import AsyncGenerator, Callable
 
 from shimmy.config import child_environ
 from shimmy.errors import ShimmyError, WorkerDied
-from shimmy.types import Delta, Event, Failed, Finished, GenerateRequest
+from shimmy.types import (
+    Delta,
+    Embedded,
+    EmbedRequest,
+    Event,
+    Failed,
+    Finished,
+    GenerateRequest,
+    Reranked,
+    RerankRequest,
+)
 from shimmy.worker.protocol import (
     Abort,
     Command,
+    Embed,
     Events,
     Load,
     Loaded,
@@ -23,6 +34,7 @@ from shimmy.worker.protocol import (
     Loading,
     Ping,
     Pong,
+    Rerank,
     Submit,
     body_length,
     decode_report,
@@ -119,11 +131,34 @@ class WorkerClient:
 
         ``request.id`` is this request's until its end has come, which is later than now where a reader left early.
         """
-        if request.id in self._requests:
-            raise ShimmyError(f"request {request.id} is still running")
+        async with contextlib.aclosing(self._ask(request.id, Submit(request))) as events:
+            async for event in events:
+                assert isinstance(event, Delta | Finished)
+                yield event
+
+    async def embed(self, request: EmbedRequest) -> Embedded:
+        """The vectors of the request's inputs. Leaving early aborts it. Raises what Failed carried, WorkerDied."""
+        event = await self._answer(request.id, Embed(request))
+        assert isinstance(event, Embedded)
+        return event
+
+    async def rerank(self, request: RerankRequest) -> Reranked:
+        """The documents, best first. Leaving early aborts it. Raises what Failed carried, WorkerDied."""
+        event = await self._answer(request.id, Rerank(request))
+        assert isinstance(event, Reranked)
+        return event
+
+    async def _answer(self, request_id: int, command: Command) -> Event:
+        async with contextlib.aclosing(self._ask(request_id, command)) as events:
+            return await anext(events)
+
+    async def _ask(self, request_id: int, command: Command) -> AsyncGenerator[Event, None]:
+        """All events of a request, up to the last."""
+        if request_id in self._requests:
+            raise ShimmyError(f"request {request_id} is still running")
         queue: asyncio.Queue[Event | ShimmyError] = asyncio.Queue()
-        submit = frame(Submit(request))
-        self._requests[request.id] = queue
+        submit = frame(command)
+        self._requests[request_id] = queue
         ended = False
         try:
             self._write(submit)
@@ -131,8 +166,8 @@ class WorkerClient:
                 event = await queue.get()
                 ended = not isinstance(event, Delta)
                 if ended:
-                    # Not in the end below: it runs some time after a reader that leaves with Finished in its hand.
-                    del self._requests[request.id]
+                    # Not in the end below: it runs some time after a reader that leaves with the last event in its hand.
+                    del self._requests[request_id]
                 if isinstance(event, ShimmyError):
                     raise event
                 if isinstance(event, Failed):
@@ -140,12 +175,12 @@ class WorkerClient:
                 yield event
         finally:
             if not ended:
-                del self._requests[request.id]
+                del self._requests[request_id]
                 if self.alive:
-                    self._send(Abort(request.id))
+                    self._send(Abort(request_id))
 
     def abort(self, request_id: int) -> None:
-        """End a request as cancelled: its Finished follows."""
+        """End a request as cancelled: its Finished follows, or Cancelled is raised where it has no text."""
         if self.alive:
             self._send(Abort(request_id))
 

@@ -15,7 +15,8 @@ from shimmy.native.chat import ChatTemplate
 from shimmy.native.context import Context
 from shimmy.native.grammar import GrammarCache
 from shimmy.native.model import Model
-from shimmy.types import ContextParams, ModelFacts
+from shimmy.types import ContextFacts, ContextParams, ModelFacts
+from shimmy.worker.embedding import EmbedderMaker
 from shimmy.worker.protocol import Load, Loaded, LoadFailed, Loading, Report
 from shimmy.worker.sizing import choose_n_ctx, free_memory
 
@@ -25,10 +26,16 @@ TEMPLATE_HUNG = 3  # exit code
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model with its context and template; ``n_ctx``: the most tokens of one request. ``grammars`` is preparation's alone."""
+    """A model with its context and template; ``n_ctx``: the most tokens of one request.
+
+    context     of generations; None: the model only makes embeddings
+    embeddings  makes the context of embeddings
+    grammars    preparation's alone
+    """
 
     model: Model
-    context: Context
+    context: Context | None
+    embeddings: EmbedderMaker
     chat: ChatTemplate | None
     n_ctx: int
     grammars: GrammarCache
@@ -38,25 +45,53 @@ def load(command: Load, send: Callable[[Report], None]) -> tuple[LoadedModel, Lo
     """Load the model, prove its template, make its context. Raises ModelFailed, InsufficientMemory, InvalidRequest."""
     started = time.monotonic()
     model = _load_model(command, send)
-    _require_text_model(model.facts)
+    _require_known_kind(model.facts)
     chat = _prove_template(model, command.template_timeout_s, send)
+    embeddings = EmbedderMaker(model, command.context, command.kv_bytes_per_token)
+    context, notes = _make_context(command, model)
+    if context is None:
+        n_ctx, context_facts = _prove_embeddings(command.context, embeddings)
+    else:
+        n_ctx, context_facts = _longest_request(context.facts.n_ctx_seq, command.context, model.facts), context.facts
+    loaded = LoadedModel(model, context, embeddings, chat, n_ctx, GrammarCache(model))
+    load_ms = 1e3 * (time.monotonic() - started)
+    return loaded, Loaded(model.facts, context_facts, n_ctx, chat is not None, load_ms, notes)
+
+
+def _make_context(command: Load, model: Model) -> tuple[Context | None, list[str]]:
+    """The context of generations and notes for the person; None where the model only makes embeddings."""
     n_seq_max = _n_seq_max(command.context, model.facts)
     n_ctx, notes = choose_n_ctx(command.context, model.facts, command.kv_bytes_per_token, n_seq_max, free_memory())
     try:
-        context = Context(model, command.context, n_ctx=n_ctx, n_seq_max=n_seq_max)
+        return Context(model, command.context, n_ctx=n_ctx, n_seq_max=n_seq_max), notes
     except InsufficientMemory as error:
         message = f"a context of {n_ctx} tokens does not fit into memory: use a smaller --ctx"
         raise InsufficientMemory(message, available=free_memory()) from error
     except InvalidRequest as error:
+        if error.facts.get("param") == "model":
+            return None, []
         if not (cache := re.search(r"([KV]) cache type .*", error.message)):
             raise
         raise InvalidRequest(
             f"{cache[0]}: use --type-{cache[1].lower()} f16", param=f"type_{cache[1].lower()}"
         ) from error
-    n_ctx = _longest_request(context.facts.n_ctx_seq, command.context, model.facts)
-    loaded = LoadedModel(model, context, chat, n_ctx, GrammarCache(model))
-    load_ms = 1e3 * (time.monotonic() - started)
-    return loaded, Loaded(model.facts, context.facts, n_ctx, chat is not None, load_ms, notes)
+
+
+def _prove_embeddings(params: ContextParams, embeddings: EmbedderMaker) -> tuple[int, ContextFacts]:
+    """The longest text, and the facts of an embedding context, which is made once to see that it can be."""
+    facts = embeddings.prove()
+    n_ctx = min(params.n_ctx or embeddings.n_ctx_train, embeddings.n_ctx_train)
+    return n_ctx, ContextFacts(
+        n_ctx=n_ctx,
+        n_ctx_seq=n_ctx,
+        n_batch=facts.n_batch,
+        n_ubatch=facts.n_batch,
+        n_seq_max=facts.n_seq_max,
+        n_threads=facts.n_threads,
+        n_threads_batch=facts.n_threads_batch,
+        kv_unified=True,
+        memory_kind="none",
+    )
 
 
 def _load_model(command: Load, send: Callable[[Report], None]) -> Model:
@@ -89,13 +124,13 @@ def _progress(send: Callable[[Report], None]) -> Callable[[float], bool]:
     return report
 
 
-def _require_text_model(facts: ModelFacts) -> None:
+def _require_known_kind(facts: ModelFacts) -> None:
     if facts.is_diffusion:
         raise ModelFailed("this is a diffusion model, which shimmy cannot run yet")
     if facts.has_encoder and facts.has_decoder:
         raise ModelFailed("this is an encoder-decoder model, which shimmy cannot run yet")
     if not facts.has_decoder:
-        raise ModelFailed("this model makes embeddings and cannot generate text")
+        raise ModelFailed("this is the encoder of an encoder-decoder model, which shimmy cannot run yet")
 
 
 def _prove_template(model: Model, timeout_s: float, send: Callable[[Report], None]) -> ChatTemplate | None:

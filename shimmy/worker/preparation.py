@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 
 from shimmy.engine.sequence import Sequence
@@ -10,12 +9,9 @@ from shimmy.errors import ContextLengthExceeded, InvalidRequest, TemplateFailed
 from shimmy.native.grammar import Grammar
 from shimmy.native.sampler import Sampler
 from shimmy.types import MAX_STOPS, GenerateRequest
+from shimmy.worker.infill import infill_tokens
 from shimmy.worker.loading import LoadedModel, template_reason
-
-# llama.cpp splits the texts of some vocabularies with std::regex, which recurses about 320 bytes a character of one stretch.
-STACK_BYTES = 128 * 2**20
-MAX_STRETCH = 250_000
-_STRETCH = re.compile(r"\S+|\s+")
+from shimmy.worker.tokens import check_tokens, tokenize
 
 
 def prepare(request: GenerateRequest, loaded: LoadedModel) -> Sequence:
@@ -24,6 +20,8 @@ def prepare(request: GenerateRequest, loaded: LoadedModel) -> Sequence:
     Raises InvalidRequest (naming the field), TemplateFailed, ContextLengthExceeded.
     """
     submitted_at = time.monotonic()
+    if loaded.context is None:
+        raise InvalidRequest("this model makes embeddings and cannot generate text: use another one", param="model")
     if request.max_tokens is not None and request.max_tokens < 0:
         raise InvalidRequest("max_tokens must be 0 or more", param="max_tokens")
     stops = list(request.stop)
@@ -56,12 +54,10 @@ def _grammar(request: GenerateRequest, loaded: LoadedModel) -> Grammar | None:
 
 def _prompt_tokens(request: GenerateRequest, loaded: LoadedModel) -> tuple[list[int], list[str]]:
     """The prompt's tokens and the template's own stop strings."""
+    if request.suffix is not None:
+        return infill_tokens(request, loaded), []
     if request.prompt_tokens is not None:
-        n_vocab = loaded.model.facts.n_vocab
-        for token in request.prompt_tokens:
-            if not 0 <= token < n_vocab:
-                raise InvalidRequest(f"token {token} is outside the vocabulary of {n_vocab}", param="prompt")
-        return request.prompt_tokens, []
+        return check_tokens(loaded.model, request.prompt_tokens, "prompt"), []
     if request.messages is not None:
         if loaded.chat is None:
             raise InvalidRequest("this model has no chat template: send a prompt instead of messages", param="messages")
@@ -72,14 +68,7 @@ def _prompt_tokens(request: GenerateRequest, loaded: LoadedModel) -> tuple[list[
         except TemplateFailed as error:
             message = f"the model's chat template refuses the messages: {template_reason(error)}"
             raise TemplateFailed(message, param="messages", details=error.message) from error
-        return _tokenize(loaded, rendered.prompt), rendered.stops
+        return tokenize(loaded.model, rendered.prompt, "prompt"), rendered.stops
     if request.prompt is None:
         raise InvalidRequest("one of prompt, prompt_tokens and messages is needed", param="prompt")
-    return _tokenize(loaded, request.prompt), []
-
-
-def _tokenize(loaded: LoadedModel, text: str) -> list[int]:
-    """Raises InvalidRequest on a stretch without any break that could overflow the stack."""
-    if len(text) > MAX_STRETCH and any(len(stretch) > MAX_STRETCH for stretch in _STRETCH.findall(text)):
-        raise InvalidRequest(f"the prompt has more than {MAX_STRETCH:,} characters without a break", param="prompt")
-    return loaded.model.tokenize(text)
+    return tokenize(loaded.model, request.prompt, "prompt"), []

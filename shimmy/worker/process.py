@@ -17,15 +17,19 @@ import traceback
 from collections.abc import Callable
 from queue import SimpleQueue
 
+from shimmy.engine.embedding import EmbeddingQueue
+from shimmy.engine.embedding_engine import EmbeddingEngine
 from shimmy.engine.engine import Engine
 from shimmy.errors import ShimmyError
 from shimmy.native import ffi
 from shimmy.types import Event, Failed, Finished, Timings, Usage
+from shimmy.worker.embedding import prepare_embedding, prepare_rerank
 from shimmy.worker.loading import LoadedModel, load
 from shimmy.worker.neighbours import Neighbours
-from shimmy.worker.preparation import STACK_BYTES, prepare
+from shimmy.worker.preparation import prepare
 from shimmy.worker.protocol import (
     Abort,
+    Embed,
     Events,
     FrameWriter,
     Load,
@@ -33,10 +37,12 @@ from shimmy.worker.protocol import (
     Ping,
     Pong,
     Report,
+    Rerank,
     Submit,
     decode_command,
     read_frames,
 )
+from shimmy.worker.tokens import STACK_BYTES
 
 PREPARATION_HUNG = 4  # exit code
 _PREPARATION_LIMIT_S = 60.0
@@ -49,9 +55,9 @@ class Worker:
         self._sock = sock
         self._writer = FrameWriter(sock)
         self._loads: SimpleQueue[Load] = SimpleQueue()
-        self._requests: SimpleQueue[Submit | Abort] = SimpleQueue()
+        self._requests: SimpleQueue[Submit | Embed | Rerank | Abort] = SimpleQueue()
         self._preparing_since = 0.0
-        self._engine: Engine | None = None
+        self._engine: Engine | EmbeddingEngine | None = None
         self._neighbours: Neighbours | None = None
 
     def run(self) -> None:
@@ -65,26 +71,32 @@ class Worker:
         except ShimmyError as error:
             self._send(LoadFailed(error.to_wire()))
             os._exit(1)
-        context = command.context
-        self._engine = Engine(
-            loaded.model,
-            loaded.context,
-            self._emit,
-            parallel=context.parallel,
-            max_step_s=command.max_step_s,
-            n_ctx=loaded.n_ctx,
-            send_frame=self._send_frame,
-        )
+        engine = self._engine = self._make_engine(command, loaded)
         usual = threading.stack_size(STACK_BYTES)
         threading.Thread(
             target=self._guard, args=(lambda: self._prepare(loaded),), name="preparation", daemon=True
         ).start()
         threading.stack_size(usual)
-        facts = loaded.context.facts
-        neighbours = self._neighbours = Neighbours(max(facts.n_threads, facts.n_threads_batch), self._engine.computing)
+        facts = report.context
+        neighbours = self._neighbours = Neighbours(max(facts.n_threads, facts.n_threads_batch), engine.computing)
         threading.Thread(target=self._guard, args=(neighbours.watch,), name="neighbours", daemon=True).start()
         self._send(report)
-        self._engine.run()
+        engine.run()
+
+    def _make_engine(self, command: Load, loaded: LoadedModel) -> Engine | EmbeddingEngine:
+        embeddings = EmbeddingQueue(loaded.embeddings, command.max_step_s)
+        if loaded.context is None:
+            return EmbeddingEngine(embeddings, self._emit)
+        return Engine(
+            loaded.model,
+            loaded.context,
+            self._emit,
+            embeddings,
+            parallel=command.context.parallel,
+            max_step_s=command.max_step_s,
+            n_ctx=loaded.n_ctx,
+            send_frame=self._send_frame,
+        )
 
     def _guard(self, body: Callable[[], None]) -> None:
         """A thread's life; a bug in it must end the process, not leave it half alive."""
@@ -120,7 +132,7 @@ class Worker:
                 case Load():
                     self._loads.put(command)
                     watcher.start()
-                case Submit():
+                case Submit() | Embed() | Rerank():
                     self._requests.put(command)
                 case Abort():
                     if self._engine is not None:
@@ -145,24 +157,35 @@ class Worker:
             if isinstance(command, Abort):
                 engine.abort(command.id)
                 continue
-            request = command.request
             self._preparing_since = time.monotonic()
             try:
-                sequence = prepare(request, loaded)
+                self._start(command, loaded)
             except ShimmyError as error:
-                self._emit([Failed(request.id, error.to_wire())])
-                continue
+                self._emit([Failed(command.request.id, error.to_wire())])
             except Exception as error:  # noqa: BLE001 - a bug, too, is one request's and not everybody's
                 traceback.print_exc()
-                self._emit([Failed(request.id, ShimmyError(f"unexpected {type(error).__name__}: {error}").to_wire())])
-                continue
+                bug = ShimmyError(f"unexpected {type(error).__name__}: {error}")
+                self._emit([Failed(command.request.id, bug.to_wire())])
             finally:
                 self._preparing_since = 0.0
-            if request.max_tokens == 0:
-                sequence.sampler.close()
-                self._emit([Finished(request.id, "", "length", Usage(sequence.n_prompt), Timings())])
-            else:
-                engine.submit(sequence)
+
+    def _start(self, command: Submit | Embed | Rerank, loaded: LoadedModel) -> None:
+        """Prepare a request and hand it to the engine."""
+        engine = self._engine
+        assert engine is not None
+        match command:
+            case Embed():
+                engine.submit(prepare_embedding(command.request, loaded.model, loaded.n_ctx))
+            case Rerank():
+                engine.submit(prepare_rerank(command.request, loaded.model, loaded.n_ctx))
+            case Submit():
+                sequence = prepare(command.request, loaded)
+                if command.request.max_tokens == 0:
+                    sequence.sampler.close()
+                    self._emit([Finished(sequence.id, "", "length", Usage(sequence.n_prompt), Timings())])
+                else:
+                    assert isinstance(engine, Engine)  # else prepare() has refused
+                    engine.submit(sequence)
 
     def _watch_preparation(self) -> None:
         """A template has no time limit of its own: past the limit the process ends, as the last resort."""

@@ -14,7 +14,16 @@ import msgspec
 
 from shimmy.engine.engine import EngineStats
 from shimmy.errors import InvalidRequest, ShimmyError
-from shimmy.types import ContextFacts, ContextParams, Event, GenerateRequest, ModelFacts, ModelParams
+from shimmy.types import (
+    ContextFacts,
+    ContextParams,
+    EmbedRequest,
+    Event,
+    GenerateRequest,
+    ModelFacts,
+    ModelParams,
+    RerankRequest,
+)
 
 MAX_FRAME = 256 * 2**20
 _LENGTH = struct.Struct("<I")
@@ -41,6 +50,18 @@ class Submit(msgspec.Struct, frozen=True, array_like=True, tag="submit"):
     """Generate; the answers are events with the request's id."""
 
     request: GenerateRequest
+
+
+class Embed(msgspec.Struct, frozen=True, array_like=True, tag="embed"):
+    """Make vectors; the answer is an Embedded or Failed event with the request's id."""
+
+    request: EmbedRequest
+
+
+class Rerank(msgspec.Struct, frozen=True, array_like=True, tag="rerank"):
+    """Score documents; the answer is a Reranked or Failed event with the request's id."""
+
+    request: RerankRequest
 
 
 class Abort(msgspec.Struct, frozen=True, array_like=True, tag="abort"):
@@ -96,7 +117,7 @@ class Pong(msgspec.Struct, frozen=True, array_like=True, tag="pong"):
     cores_shared: bool = False
 
 
-Command = Load | Submit | Abort | Ping
+Command = Load | Submit | Embed | Rerank | Abort | Ping
 Report = Loading | Loaded | LoadFailed | Events | Pong
 
 encode = msgspec.msgpack.Encoder().encode

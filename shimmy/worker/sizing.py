@@ -12,6 +12,8 @@ from shimmy.types import ContextParams, ModelFacts
 
 MIN_CTX = 512
 _RESERVE = 0.1  # share of the free memory that is left to everybody else
+_LOGITS_BYTES = 2**27  # of a step of an embedding context
+_MIN_EMBED_BATCH, _MAX_EMBED_BATCH = 32, 512
 _BYTES = {"f32": 4.0, "f16": 2.0, "bf16": 2.0, "q8_0": 1.0625, "q5_1": 0.75, "q5_0": 0.6875, "q4_1": 0.625}
 _BYTES |= {"q4_0": 0.5625, "iq4_nl": 0.5625}
 
@@ -74,6 +76,43 @@ def choose_n_ctx(
             available=available,
         )
     return fits, [f"context {fits} instead of the trained {wanted}: {_size(available)} of memory are free"]
+
+
+def choose_embedder(
+    params: ContextParams,
+    facts: ModelFacts,
+    kv_bytes_per_token: int | None,
+    longest: int,
+    available: int,
+    *,
+    whole: bool,
+) -> tuple[int, int]:
+    """Cells, and tokens of a step, of an embedding context for texts of ``longest`` tokens.
+
+    ``available`` in bytes; ``whole``: the model reads a text in one step. Raises InsufficientMemory.
+    """
+    # llama.cpp computes and keeps the logits of every token of an embedding batch.
+    most = min(max(_LOGITS_BYTES // (4 * max(facts.n_vocab, 1)), _MIN_EMBED_BATCH), _MAX_EMBED_BATCH)
+    n_batch = _power_of_two(most // 2 + 1)  # the one below
+    if whole:
+        n_batch = n_ctx = max(n_batch, _power_of_two(longest))
+    else:
+        n_ctx = _power_of_two(longest) + n_batch
+    mask = int(_attention_bytes(params, facts) / params.n_ubatch) * n_ctx
+    needed = n_batch * (8 * facts.n_vocab + 4 * 64 * facts.n_embd + mask) + n_ctx * (kv_bytes_per_token or 0)
+    if needed > available * (1.0 - _RESERVE):
+        raise InsufficientMemory(
+            f"embedding a text of {longest} tokens needs {_size(needed)} and {_size(available)} are free: "
+            "send shorter texts, or free some memory",
+            estimate=needed,
+            available=available,
+        )
+    return n_ctx, n_batch
+
+
+def _power_of_two(n: int) -> int:
+    """The next one from ``n`` on."""
+    return 1 << max(n - 1, 0).bit_length()
 
 
 def _attention_bytes(params: ContextParams, facts: ModelFacts) -> float:

@@ -80,9 +80,15 @@ def test_an_unknown_architecture(shimmy: Shimmy, tiny_llama: Path) -> None:
     assert line == "the architecture 'llamx' is unknown here: use another model, or a newer shimmy"
 
 
-def test_a_model_that_only_embeds(shimmy: Shimmy, tiny_embedding: Path) -> None:
-    for command in (("generate", tiny_embedding, *GENERATE), ("probe", tiny_embedding)):
-        assert said(shimmy(*command), 1) == "this model makes embeddings and cannot generate text"
+def test_a_model_that_only_embeds_or_ranks(shimmy: Shimmy, tiny_embedding: Path, tiny_reranker: Path) -> None:
+    for model in (tiny_embedding, tiny_reranker):
+        line = said(shimmy("generate", model, *GENERATE), 1)
+        assert line == "this model makes embeddings and cannot generate text: use another one"
+
+
+def test_filling_in_the_middle_with_a_model_that_cannot(shimmy: Shimmy, tiny_llama: Path) -> None:
+    line = said(shimmy("generate", tiny_llama, *GENERATE, "--suffix", "the end"), 1)
+    assert line.startswith("this model cannot fill in the middle: leave suffix out")
 
 
 def test_a_model_that_makes_llama_cpp_abort(shimmy: Shimmy, tiny_moe: Path) -> None:

@@ -56,8 +56,10 @@ def test_probe_as_json_has_the_documented_fields(shimmy: Shimmy, tiny_llama: Pat
     assert report["memory"]["resident_bytes"] > 0
 
 
-def test_probe_as_json_of_what_fails_has_the_same_fields(shimmy: Shimmy, tiny_embedding: Path) -> None:
-    for model in ("nothing", str(tiny_embedding)):
+def test_probe_as_json_of_what_fails_has_the_same_fields(shimmy: Shimmy) -> None:
+    broken = shimmy.folder / "broken.gguf"
+    broken.write_bytes(b"GGUF")
+    for model in ("nothing", str(broken)):
         done = shimmy("probe", model, "--json")
         assert (done.code, done.err) == (1, "")
         report = json.loads(done.out)
@@ -66,6 +68,27 @@ def test_probe_as_json_of_what_fails_has_the_same_fields(shimmy: Shimmy, tiny_em
         assert report["model"] == model
         assert {"code", "message"} <= set(report["error"])
         assert "\n" not in report["error"]["message"]
+
+
+@pytest.mark.parametrize(("name", "can"), [("tiny_embedding", "embedding"), ("tiny_reranker", "rerank")])
+def test_probe_lets_a_model_that_generates_nothing_do_what_it_is_for(
+    name: str, can: str, shimmy: Shimmy, request: pytest.FixtureRequest
+) -> None:
+    path = request.getfixturevalue(name)
+    report = read_json(shimmy("probe", path, "--json"))
+    assert report["ok"]
+    assert report["model"]["capabilities"] == [can]
+    assert report["context"]["memory_kind"] == "none"
+    assert "context here     256 tokens of one text\n" in shimmy("probe", path).out
+
+
+def test_generate_fills_the_gap_before_a_suffix(shimmy: Shimmy, tiny_fim: Path) -> None:
+    plain = read_json(shimmy("generate", tiny_fim, "--prompt", "the cat", *GREEDY, "--raw", "--json"))
+    filled = read_json(shimmy("generate", tiny_fim, "--prompt", "the cat", "--suffix", "the dog", *GREEDY, "--json"))
+    assert filled["text"] != plain["text"]
+    assert filled["usage"]["prompt_tokens"] > plain["usage"]["prompt_tokens"]
+    only_suffix = read_json(shimmy("generate", tiny_fim, "--prompt", "", "--suffix", "the dog", *GREEDY, "--json"))
+    assert only_suffix["usage"]["completion_tokens"] == 12
 
 
 def test_probe_says_what_it_found(shimmy: Shimmy, tiny_llama: Path) -> None:

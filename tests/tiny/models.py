@@ -273,10 +273,17 @@ def write_embedding(path: Path, *, n_ctx: int = 256, seed: int = 0) -> Path:
     return _finish(writer, path)
 
 
-def write_reranker(path: Path, *, n_ctx: int = 256, n_labels: int = 1, seed: int = 0) -> Path:
-    """A bert with a classifier over the first token's hidden state: scores of a query and a document."""
+def write_reranker(
+    path: Path, *, n_ctx: int = 256, n_labels: int = 1, seed: int = 0, template: str | None = None
+) -> Path:
+    """A bert with a classifier over the first token's hidden state: scores of a query and a document.
+
+    ``template``: how the two become one text, with {query} and {document}.
+    """
     writer = _writer(path, "bert", n_ctx, _BERT_LAYERS)
     writer.add_pooling_type(PoolingType.RANK)
+    if template is not None:
+        writer.add_string("tokenizer.chat_template.rerank", template)
     writer.add_classifier_output_labels([f"label {number}" for number in range(n_labels)])
     weights = _Weights(writer, seed)
     _add_bert(writer, weights, n_ctx)

@@ -60,10 +60,6 @@ def test_a_file_that_is_gone_is_refused(tmp_path: Path) -> None:
     assert isinstance(failure(load_command(tmp_path / "none.gguf")), ModelFailed)
 
 
-def test_a_model_that_only_embeds_is_refused(tiny_embedding: Path) -> None:
-    assert "makes embeddings and cannot generate text" in failure(load_command(tiny_embedding)).message
-
-
 def test_a_context_that_no_machine_has_is_refused_before_it_is_tried(tiny_llama: Path) -> None:
     command = load_command(tiny_llama, n_ctx=2_000_000_000)
     error = failure(Load(**{**fields(command), "kv_bytes_per_token": 256}))

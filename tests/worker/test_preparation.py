@@ -13,7 +13,7 @@ import pytest
 from shimmy.errors import ContextLengthExceeded, GenerationFailed, InvalidRequest, ModelFailed, TemplateFailed
 from shimmy.types import MAX_STOPS, GenerateRequest, Message, SamplingParams
 from shimmy.worker.client import WorkerClient
-from shimmy.worker.preparation import MAX_STRETCH
+from shimmy.worker.tokens import MAX_STRETCH
 from tests.tiny.models import write_llama
 from tests.worker.running import DEADLINE_S, Answer, collect, load_command, ready, request, run, started
 

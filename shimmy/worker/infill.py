@@ -1,0 +1,45 @@
+"""Fill in the middle: a prompt that asks a model for the text between two texts."""
+
+from __future__ import annotations
+
+from shimmy.errors import InvalidRequest
+from shimmy.types import GenerateRequest, ModelFacts
+from shimmy.worker.loading import LoadedModel
+from shimmy.worker.tokens import check_tokens, tokenize
+
+
+def infill_tokens(request: GenerateRequest, loaded: LoadedModel) -> list[int]:
+    """[BOS] PRE prompt SUF suffix MID, or with ``spm_infill`` [BOS] SUF suffix PRE prompt MID.
+
+    As llama-server's format_prompt_infill, without its names of repository and file: special tokens in the two texts are plain
+    text, and BOS is there where the model adds it. Raises InvalidRequest (suffix, prompt).
+    """
+    if request.messages is not None:
+        raise InvalidRequest("suffix goes with a prompt: send a prompt instead of messages", param="suffix")
+    before, behind, middle = _infill_tokens(loaded.model.facts)
+    prefix = [before, *_plain(request, loaded)]
+    suffix = [behind, *tokenize(loaded.model, request.suffix or "", "suffix", add_special=False, parse_special=False)]
+    facts = loaded.model.facts
+    bos = facts.special_tokens["bos"]
+    start = [bos] if facts.add_bos and bos is not None else []
+    return [*start, *suffix, *prefix, middle] if request.spm_infill else [*start, *prefix, *suffix, middle]
+
+
+def _plain(request: GenerateRequest, loaded: LoadedModel) -> list[int]:
+    """The prompt, which may be empty: then the model writes a beginning."""
+    if request.prompt_tokens is not None:
+        return check_tokens(loaded.model, request.prompt_tokens, "prompt")
+    if request.prompt is None:
+        raise InvalidRequest("suffix needs a prompt: send what stands before the gap", param="prompt")
+    return tokenize(loaded.model, request.prompt, "prompt", add_special=False, parse_special=False)
+
+
+def _infill_tokens(facts: ModelFacts) -> tuple[int, int, int]:
+    """The tokens before the prefix, before the suffix, and before the answer."""
+    before, behind, middle = (facts.special_tokens[name] for name in ("fim_pre", "fim_suf", "fim_mid"))
+    if before is None or behind is None or middle is None:
+        raise InvalidRequest(
+            "this model cannot fill in the middle: leave suffix out, or use a model whose capabilities name fim",
+            param="suffix",
+        )
+    return before, behind, middle
