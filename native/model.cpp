@@ -133,6 +133,16 @@ std::string describe(const llama_model * model) {
     return buffer;
 }
 
+// The context before the stretching that the file asks for; the trained one where it asks for none.
+int64_t original_context(const llama_model * model) {
+    char text[64] = "";
+    llama_model_meta_val_str(model, "general.architecture", text, sizeof text);
+    const std::string key = std::string(text) + ".rope.scaling.original_context_length";
+    llama_model_meta_val_str(model, key.c_str(), text, sizeof text);
+    const int64_t original = std::atoll(text);
+    return original > 0 ? original : llama_model_n_ctx_train(model);
+}
+
 void check_text(const shimmy_model * model, const void * in, const void * out, int32_t capacity, const int32_t * n_out) {
     require(model != nullptr && in != nullptr && n_out != nullptr, "a pointer is NULL");
     require(capacity >= 0 && (out != nullptr || capacity == 0), "capacity does not fit the buffer");
@@ -201,6 +211,7 @@ int32_t shimmy_model_facts(const shimmy_model * model, char ** out) {
         facts["n_layer"] = llama_model_n_layer(m);
         facts["n_swa"] = llama_model_n_swa(m);
         facts["n_expert"] = llama_model_n_expert(m);
+        facts["n_ctx_orig"] = original_context(m);
         facts["has_encoder"] = llama_model_has_encoder(m);
         facts["has_decoder"] = llama_model_has_decoder(m);
         facts["is_recurrent"] = llama_model_is_recurrent(m);

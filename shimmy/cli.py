@@ -25,10 +25,8 @@ Usage:
   shimmy generate [MODEL] --prompt TEXT [--system TEXT] [--raw] [--suffix TEXT] [--max-tokens N] [--stop TEXT]...
                   [--temperature T] [--top-k K] [--top-p P] [--min-p P] [--repeat-penalty R] [--seed N]
                   [--grammar FILE | --json-schema FILE]
-                  [--json] [--ctx N] [--threads N] [--gpu-layers N] [--flash-attn MODE]
-                  [--type-k TYPE] [--type-v TYPE] [--config FILE] [--verbose]
-  shimmy probe [MODEL] [--json] [--ctx N] [--threads N] [--gpu-layers N] [--flash-attn MODE]
-                  [--type-k TYPE] [--type-v TYPE] [--config FILE] [--verbose]
+                  [--json] [--config FILE] [--verbose] [--lora FILE]... [options]
+  shimmy probe [MODEL] [--json] [--config FILE] [--verbose] [--lora FILE]... [options]
   shimmy list [--json | --short] [--config FILE] [--verbose]
   shimmy pull [NAME] [--name NAME] [--sha256 HEX] [--config FILE] [--verbose]
   shimmy diag [--json] [--config FILE] [--verbose]
@@ -61,17 +59,34 @@ Options of generate:
   --grammar FILE       The answer must match the GBNF grammar in this file.
   --json-schema FILE   The answer must be JSON that matches the JSON schema in this file.
 
+Options of loading a model, [options] above:
+  --ctx N              Tokens of context (KV cache); 0, where not given: as the model and memory allow.
+  --threads N          Threads that compute; 0, where not given: one for each core.
+  --gpu-layers N       Layers on the GPU, a number or all, as where not given.
+  --device LIST        GPUs by their names in `shimmy diag`: CUDA0,CUDA1; or none: only the CPU. All where not given.
+  --split-mode MODE    How several GPUs share a model: layer, as where not given, none, row or tensor.
+  --tensor-split LIST  The share of each GPU: 3,1; where not given, as their free memory is.
+  --main-gpu N         Which of the GPUs has all of the model with --split-mode none; 0 where not given.
+  --cpu-moe            Keep the experts of a mixture in the CPU's memory.
+  --n-cpu-moe N        The same for the first N layers.
+  --lora FILE          A LoRA adapter (GGUF): FILE, or FILE:SCALE for more or less of it; also several times.
+  --flash-attn MODE    Flash attention: auto, on or off.
+  --type-k TYPE        Element type of the K cache: f16, bf16, f32, q8_0, q5_1, q5_0, q4_1, q4_0 or iq4_nl.
+  --type-v TYPE        The same of the V cache.
+  --rope-scaling MODE  Positions beyond the trained context: none, linear, yarn, longrope; where not given, the model's.
+  --rope-freq-base X   Base frequency of positions, and
+  --rope-freq-scale X  their factor: 0.25 is four times the context. The model's own where not given.
+  --yarn-orig-ctx N    YaRN: the context the model was trained for; and the mix of extrapolation,
+  --yarn-ext-factor X  the factor of attention, and between which rotations (fast, slow) positions are mixed. The
+  --yarn-attn-factor X  model's own where not given.
+  --yarn-beta-fast X
+  --yarn-beta-slow X
+
 Options:
   --json               Print one JSON object.
   --short              Print only names.
   --name NAME          The model's name in the store.
   --sha256 HEX         Refuse a file with another checksum.
-  --ctx N              Tokens of context (KV cache); 0, where not given: as the model and memory allow.
-  --threads N          Threads that compute; 0, where not given: one for each core.
-  --gpu-layers N       Layers on the GPU, a number or all, as where not given.
-  --flash-attn MODE    Flash attention: auto, on or off.
-  --type-k TYPE        Element type of the K cache: f16, bf16, f32, q8_0, q5_1, q5_0, q4_1, q4_0 or iq4_nl.
-  --type-v TYPE        The same of the V cache.
   --config FILE        Settings in TOML; else config.toml in the user's configuration folder.
   -v --verbose         Say more: timings, llama.cpp's log, skipped files, tracebacks.
   -h --help            Show this.
@@ -87,7 +102,7 @@ Examples:
 COMMANDS = ("generate", "probe", "list", "pull", "diag")
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 _SHORT = {"-p": "--prompt", "-v": "--verbose", "-h": "--help", "-V": "--version"}
-_REPEATED = {"--stop"}
+_REPEATED = {"--stop", "--lora"}
 _OUTPUT_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
@@ -184,7 +199,7 @@ def _scan(arguments: list[str]) -> tuple[list[str], list[str]]:
     docopt answers a mistake with the whole usage, and takes any beginning of an option for it: a script that relies on one
     breaks with the next option. So the mistakes are found here, each with a line of its own.
     """
-    takes_value = {flag: bool(value) for flag, value in re.findall(r"(--[a-z][a-z0-9-]*)( [A-Z]+)?", _usages())}
+    takes_value = _options_of(_usages())
     given: list[str] = []
     words: list[str] = []
     rest = iter(arguments)
@@ -214,7 +229,7 @@ def _check(given: list[str], words: list[str]) -> None:
         what = f"there is no command {words[0]!r}" if words else "no command was given"
         raise UsageError(f"{what}: choose {', '.join(COMMANDS)} (shimmy --help)")
     command, usage = words[0], _usage_of(words[0])
-    known = set(re.findall(r"--[a-z][a-z0-9-]*", usage))
+    known = _options_of(usage)
     for flag in given:
         if flag not in known:
             raise UsageError(f"{command} has no option {flag}{_similar(flag, known)}; usage: {usage}")
@@ -240,6 +255,15 @@ def _similar(flag: str, known: Iterable[str]) -> str:
     near = [name for name in known if len(flag) > 2 and name.startswith(flag)]
     near = near or difflib.get_close_matches(flag, known, n=1, cutoff=0.7)
     return f": did you mean {' or '.join(sorted(near))}?" if near else ""
+
+
+def _options_of(usage: str) -> dict[str, bool]:
+    """The options that a usage offers, and whether each takes a value."""
+    offered = usage
+    if "[options]" in usage:
+        section = USAGE.split("Options of loading", 1)[1].split("\n\n", 1)[0]
+        offered += " ".join(re.findall(r"^  (--[a-z0-9-]+(?: [A-Z]+)?)", section, re.MULTILINE))
+    return {flag: bool(value) for flag, value in re.findall(r"(--[a-z][a-z0-9-]*)( [A-Z]+)?", offered)}
 
 
 def _usages() -> str:

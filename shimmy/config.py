@@ -7,13 +7,13 @@ config.toml in the user's configuration folder), the file before the defaults of
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from shimmy.errors import UsageError
-from shimmy.settings import BY_NAME, SETTINGS, Setting, Value
+from shimmy.settings import BY_NAME, SETTINGS, AdapterFile, Setting, Value
 
 CONFIG_FLAG = "--config"
 CONFIG_VARIABLE = "SHIMMY_CONFIG"
@@ -24,7 +24,8 @@ class Config(NamedTuple):
     """Every setting, checked; the fields are those of ``settings.SETTINGS``.
 
     base_gguf, model_paths, store_dir, cache_dir are absolute. ctx and threads are 0 for automatic,
-    gpu_layers is -1 for all (llama.cpp's own convention). ``origins`` says where each value came from.
+    gpu_layers is -1 for all (llama.cpp's own convention), device empty for all GPUs and
+    ("none",) for none. ``origins`` says where each value came from.
     """
 
     base_gguf: Path | None
@@ -34,12 +35,27 @@ class Config(NamedTuple):
     ctx: int
     threads: int
     gpu_layers: int
+    device: tuple[str, ...]
+    split_mode: str
+    tensor_split: tuple[float, ...]
+    main_gpu: int
+    cpu_moe: bool
+    n_cpu_moe: int
+    lora: tuple[AdapterFile, ...]
     batch: int
     ubatch: int
     swa_full: bool
     flash_attn: str
     type_k: str
     type_v: str
+    rope_scaling: str
+    rope_freq_base: float
+    rope_freq_scale: float
+    yarn_orig_ctx: int
+    yarn_ext_factor: float
+    yarn_attn_factor: float
+    yarn_beta_fast: float
+    yarn_beta_slow: float
     load_timeout_s: float
     template_timeout_s: float
     verbose: bool
@@ -98,8 +114,9 @@ class _Given(NamedTuple):
 def _choose(setting: Setting, said: _Given) -> tuple[Value, str]:
     """The value of ``setting`` and where it came from."""
     given = said.flags.get(setting.flag) if setting.flag else None
-    if given is not None and given is not False:
-        return _parse(setting, given, f"{setting.flag} {given}"), f"flag {setting.flag}"
+    if given not in (None, False, []):
+        shown = ", ".join(map(str, given)) if isinstance(given, list) else given
+        return _parse(setting, given, f"{setting.flag} {shown}"), f"flag {setting.flag}"
     text = said.env.get(setting.variable, "")
     if text:
         return _parse(setting, text, f"{setting.variable}={text}"), f"variable {setting.variable}"
@@ -120,11 +137,17 @@ def _parse(setting: Setting, raw: object, where: str) -> Value:
 def _beside(file: Path | None, value: Value) -> Value:
     """Relative paths of a file are meant from where the file is."""
     folder = file.parent if file else Path()
+    beside: Value = _place(value, lambda path: folder / path)
+    return beside
+
+
+def _place(value: Any, change: Callable[[Path], Path]) -> Any:
+    """``value`` with ``change`` made to each path in it."""
     if isinstance(value, Path):
-        return folder / value
-    if isinstance(value, tuple):
-        return tuple(folder / path for path in value)
-    return value
+        return change(value)
+    if isinstance(value, AdapterFile):
+        return value._replace(path=change(value.path))
+    return tuple(_place(item, change) for item in value) if isinstance(value, tuple) else value
 
 
 def _config_file(flags: Mapping[str, object], env: Mapping[str, str]) -> Path | None:
@@ -178,15 +201,17 @@ def _default_folders() -> tuple[Path, ...]:
 
 
 def _absolute(value: Value) -> Value:
+    absolute: Value
     try:
-        if isinstance(value, Path):
-            return value.absolute()
-        return tuple(path.absolute() for path in value) if isinstance(value, tuple) else value
+        absolute = _place(value, Path.absolute)
     except OSError:
         raise UsageError("the working folder does not exist any more: change to another one") from None
+    return absolute
 
 
 def _check_together(config: Config) -> None:
+    if "none" in config.device and len(config.device) > 1:
+        raise UsageError("device is either none or names of GPUs, not both")
     if config.flash_attn == "off" and config.type_v not in {"f32", "f16", "bf16"}:
         raise UsageError(
             f"a V cache of type {config.type_v} needs flash attention: give --flash-attn auto, or --type-v f16"

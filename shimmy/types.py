@@ -309,7 +309,7 @@ class ContextParams(msgspec.Struct, frozen=True, array_like=True):
 
 
 class ModelFacts(msgspec.Struct, frozen=True):
-    """What llama.cpp says of a loaded model (shimmy_model_facts)."""
+    """What llama.cpp says of a loaded model (shimmy_model_facts). ``n_ctx_orig``: before a stretching of its own."""
 
     description: str
     size_bytes: int
@@ -333,6 +333,7 @@ class ModelFacts(msgspec.Struct, frozen=True):
     add_sep: bool
     special_tokens: dict[str, int | None]
     n_expert: int = 0
+    n_ctx_orig: int = 0
 
 
 class AdapterFacts(msgspec.Struct, frozen=True):

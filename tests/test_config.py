@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from shimmy.config import Config, load_config
 from shimmy.errors import UsageError
-from shimmy.settings import ALL_LAYERS, SETTINGS, Setting
+from shimmy.settings import ALL_LAYERS, SETTINGS, AdapterFile, Setting
 
 
 def load(flags: Mapping[str, object], environ: Mapping[str, str]) -> Config:
@@ -166,3 +166,58 @@ def test_any_text_is_a_value_or_a_usage_error(text: str, setting: Setting) -> No
     if isinstance(value, int | float) and value != ALL_LAYERS:
         assert setting.low <= value <= setting.high
         assert math.isfinite(value) or setting.high == math.inf
+
+
+def test_adapters_are_files_with_a_scale(tmp_path: Path) -> None:
+    """A number behind the last colon is the scale, unless there is a file of that name."""
+    odd = tmp_path / "odd:3"
+    odd.touch()
+    given = ["a.gguf", "b.gguf:0.5", "/c.gguf:-1e-3", str(odd), f"{odd}:2", "d:e"]
+    here = Path.cwd()
+    wanted = (
+        AdapterFile(here / "a.gguf", 1.0),
+        AdapterFile(here / "b.gguf", 0.5),
+        AdapterFile(Path("/c.gguf"), -1e-3),
+        AdapterFile(odd, 1.0),
+        AdapterFile(odd, 2.0),
+        AdapterFile(here / "d:e", 1.0),
+    )
+    assert load({"--lora": given}, {}).lora == wanted
+    assert load({"--lora": []}, {"SHIMMY_LORA": ",".join(given)}).lora == wanted
+    config = config_of(tmp_path, 'lora = ["a.gguf:2", "/b.gguf"]')
+    assert config.lora == (AdapterFile(tmp_path / "a.gguf", 2.0), AdapterFile(Path("/b.gguf"), 1.0))
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"--lora": ["a.gguf:nan"]}, "--lora a.gguf:nan: lora is adapters as FILE or FILE:SCALE"),
+        ({"--lora": ["a.gguf:1e39"]}, "lora is adapters as FILE or FILE:SCALE"),
+        ({"--lora": ["a.gguf", ":1"]}, "--lora a.gguf, :1: lora is adapters as FILE or FILE:SCALE"),
+        ({"--device": " "}, "device is names, separated by commas"),
+        ({"--device": "none,CUDA0"}, "device is either none or names of GPUs"),
+        ({"--tensor-split": "1,x"}, "tensor_split is numbers from 0 on, separated by commas"),
+        ({"--tensor-split": "-1"}, "tensor_split is numbers from 0 on"),
+        ({"--tensor-split": "nan"}, "tensor_split is numbers from 0 on"),
+        ({"--split-mode": "rows"}, "split_mode is one of layer, none, row, tensor"),
+        ({"--rope-scaling": "ntk"}, "rope_scaling is one of model, none, linear, yarn, longrope"),
+        ({"--rope-freq-scale": "inf"}, "rope_freq_scale is a number from 0 to 3.4e+38"),
+        ({"--yarn-ext-factor": "-2"}, "yarn_ext_factor is a number from -1 to 3.4e+38"),
+        ({"--yarn-orig-ctx": "0.5"}, "yarn_orig_ctx is a whole number"),
+        ({"--n-cpu-moe": "-1"}, "n_cpu_moe is a whole number from 0 to 10000"),
+        ({"--main-gpu": "-1"}, "main_gpu is a whole number from 0 to 1000"),
+    ],
+    ids=str,
+)
+def test_a_wrong_option_of_loading_is_told_in_one_line(flags: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        load(flags, {})
+    assert message in raised.value.message
+    assert "\n" not in raised.value.message
+
+
+def test_lists_of_devices_and_shares_are_read_from_everywhere(tmp_path: Path) -> None:
+    config = load({"--device": "CUDA0, CUDA1"}, {"SHIMMY_TENSOR_SPLIT": "3,1"})
+    assert (config.device, config.tensor_split) == (("CUDA0", "CUDA1"), (3.0, 1.0))
+    config = config_of(tmp_path, 'device = ["none"]\ntensor_split = [1, 2.5]\ncpu_moe = true')
+    assert (config.device, config.tensor_split, config.cpu_moe) == (("none",), (1.0, 2.5), True)

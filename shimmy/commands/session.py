@@ -64,7 +64,7 @@ def load_command(config: Config, entry: Entry, metadata: ModelMetadata) -> Load:
     """What a worker needs to know to load ``entry`` as configured, for one sequence."""
     return Load(
         path=str(entry.path),
-        model=ModelParams(n_gpu_layers=config.gpu_layers),
+        model=_model_params(config),
         context=ContextParams(
             n_ctx=config.ctx,
             parallel=1,
@@ -76,11 +76,32 @@ def load_command(config: Config, entry: Entry, metadata: ModelMetadata) -> Load:
             type_k=config.type_k,
             type_v=config.type_v,
             swa_full=config.swa_full,
+            rope_scaling=config.rope_scaling,  # type: ignore[arg-type] # as flash_attn
+            rope_freq_base=config.rope_freq_base,
+            rope_freq_scale=config.rope_freq_scale,
+            yarn_ext_factor=config.yarn_ext_factor,
+            yarn_attn_factor=config.yarn_attn_factor,
+            yarn_beta_fast=config.yarn_beta_fast,
+            yarn_beta_slow=config.yarn_beta_slow,
+            yarn_orig_ctx=config.yarn_orig_ctx,
         ),
         kv_bytes_per_token=metadata.kv_bytes_per_token,
         max_step_s=_MAX_STEP_S,
         template_timeout_s=config.template_timeout_s,
         log=config.verbose,
+        adapters=[(str(adapter.path), adapter.scale) for adapter in config.lora],
+    )
+
+
+def _model_params(config: Config) -> ModelParams:
+    devices = config.device or None
+    return ModelParams(
+        n_gpu_layers=config.gpu_layers,
+        split_mode=config.split_mode,  # type: ignore[arg-type] # one of its choices: settings.py checks it
+        main_gpu=config.main_gpu,
+        tensor_split=config.tensor_split,
+        devices=() if devices == ("none",) else devices,
+        n_cpu_moe=-1 if config.cpu_moe else config.n_cpu_moe,
     )
 
 

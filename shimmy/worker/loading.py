@@ -6,19 +6,21 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from shimmy.errors import InsufficientMemory, InvalidRequest, ModelFailed, TemplateFailed
+from shimmy.native.adapter import Adapter
 from shimmy.native.chat import ChatTemplate
 from shimmy.native.context import Context
 from shimmy.native.grammar import GrammarCache
 from shimmy.native.model import Model
-from shimmy.types import ContextFacts, ContextParams, ModelFacts
+from shimmy.types import ContextFacts, ContextParams, LoraSet, ModelFacts
+from shimmy.worker.adapters import load_adapters
 from shimmy.worker.embedding import EmbedderMaker
 from shimmy.worker.protocol import Load, Loaded, LoadFailed, Loading, Report
-from shimmy.worker.sizing import choose_n_ctx, free_memory
+from shimmy.worker.sizing import choose_n_ctx, free_memory, usable_ctx
 
 N_SEQ_MAX = 64  # sequence ids of a cache that can fork; decode was measured equally fast at 8, 32, 64 and 256
 TEMPLATE_HUNG = 3  # exit code
@@ -31,6 +33,7 @@ class LoadedModel:
     context     of generations; None: the model only makes embeddings
     embeddings  makes the context of embeddings
     grammars    preparation's alone
+    lora        the set of adapters of a generation that names none
     """
 
     model: Model
@@ -39,6 +42,8 @@ class LoadedModel:
     chat: ChatTemplate | None
     n_ctx: int
     grammars: GrammarCache
+    adapters: Sequence[Adapter] = ()
+    lora: LoraSet = ()
 
 
 def load(command: Load, send: Callable[[Report], None]) -> tuple[LoadedModel, Loaded]:
@@ -47,15 +52,23 @@ def load(command: Load, send: Callable[[Report], None]) -> tuple[LoadedModel, Lo
     model = _load_model(command, send)
     _require_known_kind(model.facts)
     chat = _prove_template(model, command.template_timeout_s, send)
+    adapters, lora = load_adapters(model, command.adapters)  # before the context, whose graph they are part of
     embeddings = EmbedderMaker(model, command.context, command.kv_bytes_per_token)
     context, notes = _make_context(command, model)
     if context is None:
+        if adapters:
+            raise InvalidRequest(
+                "adapters change generations, and this model only makes embeddings: leave --lora out", param="lora"
+            )
         n_ctx, context_facts = _prove_embeddings(command.context, embeddings)
     else:
         n_ctx, context_facts = _longest_request(context.facts.n_ctx_seq, command.context, model.facts), context.facts
-    loaded = LoadedModel(model, context, embeddings, chat, n_ctx, GrammarCache(model))
+    loaded = LoadedModel(model, context, embeddings, chat, n_ctx, GrammarCache(model), adapters, lora)
+    if command.model.n_cpu_moe and not model.facts.n_expert:
+        notes.append("this model has no experts that could be kept on the CPU")
+    about = [adapter.facts for adapter in adapters]
     load_ms = 1e3 * (time.monotonic() - started)
-    return loaded, Loaded(model.facts, context_facts, n_ctx, chat is not None, load_ms, notes)
+    return loaded, Loaded(model.facts, context_facts, n_ctx, chat is not None, load_ms, notes, about)
 
 
 def _make_context(command: Load, model: Model) -> tuple[Context | None, list[str]]:
@@ -171,7 +184,9 @@ def _n_seq_max(params: ContextParams, facts: ModelFacts) -> int:
 
 
 def _longest_request(n_ctx_seq: int, params: ContextParams, facts: ModelFacts) -> int:
-    """The cache may be larger than what the model was trained for, one sequence not (unless its positions are scaled)."""
-    if params.rope_scaling != "model" or facts.is_recurrent or facts.n_ctx_train <= 0:
+    """The cache may be larger than what the model is good for, one sequence not."""
+    if (
+        params.rope_freq_base or facts.is_recurrent or facts.n_ctx_train <= 0
+    ):  # how far another base reaches is not known
         return n_ctx_seq
-    return min(n_ctx_seq, facts.n_ctx_train)
+    return min(n_ctx_seq, usable_ctx(params, facts))

@@ -9,6 +9,7 @@ from shimmy.errors import ContextLengthExceeded, InvalidRequest, TemplateFailed
 from shimmy.native.grammar import Grammar
 from shimmy.native.sampler import Sampler
 from shimmy.types import MAX_STOPS, GenerateRequest
+from shimmy.worker.adapters import choose_adapters
 from shimmy.worker.infill import infill_tokens
 from shimmy.worker.loading import LoadedModel, template_reason
 from shimmy.worker.tokens import check_tokens, tokenize
@@ -27,6 +28,9 @@ def prepare(request: GenerateRequest, loaded: LoadedModel) -> Sequence:
     stops = list(request.stop)
     if len(stops) > MAX_STOPS:
         raise InvalidRequest(f"stop has {len(stops)} strings; {MAX_STOPS} are allowed", param="stop")
+    lora = loaded.lora
+    if request.lora is not None:
+        lora = choose_adapters(request.lora, len(loaded.adapters))
     tokens, template_stops = _prompt_tokens(request, loaded)
     if not tokens:
         raise InvalidRequest("the prompt is empty", param="prompt")
@@ -39,6 +43,7 @@ def prepare(request: GenerateRequest, loaded: LoadedModel) -> Sequence:
         max_tokens=request.max_tokens,
         stops=stops + template_stops,
         cache_prompt=request.cache_prompt,
+        lora=lora,
         submitted_at=submitted_at,
     )
 

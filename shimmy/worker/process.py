@@ -96,6 +96,7 @@ class Worker:
             max_step_s=command.max_step_s,
             n_ctx=loaded.n_ctx,
             send_frame=self._send_frame,
+            adapters=loaded.adapters,
         )
 
     def _guard(self, body: Callable[[], None]) -> None:

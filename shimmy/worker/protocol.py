@@ -15,6 +15,7 @@ import msgspec
 from shimmy.engine.engine import EngineStats
 from shimmy.errors import InvalidRequest, ShimmyError
 from shimmy.types import (
+    AdapterFacts,
     ContextFacts,
     ContextParams,
     EmbedRequest,
@@ -35,6 +36,7 @@ class Load(msgspec.Struct, frozen=True, array_like=True, tag="load"):
     kv_bytes_per_token  f16 KV cache of one token by the file's metadata; None: unknown
     max_step_s          the longest step while others decode
     template_timeout_s  the longest time a chat template may take
+    adapters            LoRA adapters beside the model: (path, scale)
     """
 
     path: str
@@ -44,6 +46,7 @@ class Load(msgspec.Struct, frozen=True, array_like=True, tag="load"):
     max_step_s: float
     template_timeout_s: float
     log: bool = False
+    adapters: list[tuple[str, float]] = []
 
 
 class Submit(msgspec.Struct, frozen=True, array_like=True, tag="submit"):
@@ -91,6 +94,7 @@ class Loaded(msgspec.Struct, frozen=True, array_like=True, tag="loaded"):
     has_chat: bool
     load_ms: float
     notes: list[str]
+    adapters: list[AdapterFacts] = []
 
 
 class LoadFailed(msgspec.Struct, frozen=True, array_like=True, tag="load_failed"):

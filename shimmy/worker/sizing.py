@@ -11,6 +11,7 @@ from shimmy.errors import InsufficientMemory
 from shimmy.types import ContextParams, ModelFacts
 
 MIN_CTX = 512
+_MOST_CTX = 2**31 - 1
 _RESERVE = 0.1  # share of the free memory that is left to everybody else
 _LOGITS_BYTES = 2**27  # of a step of an embedding context
 _MIN_EMBED_BATCH, _MAX_EMBED_BATCH = 32, 512
@@ -56,7 +57,8 @@ def choose_n_ctx(
 
     Raises InsufficientMemory when the wanted context, or the smallest useful one, does not fit.
     """
-    wanted = params.n_ctx or max(facts.n_ctx_train, MIN_CTX)
+    trained = usable_ctx(params, facts)
+    wanted = params.n_ctx or max(trained, MIN_CTX)
     if not kv_bytes_per_token:
         return wanted, []
     per_token = kv_bytes_per_token * (_BYTES.get(params.type_k, 2.0) + _BYTES.get(params.type_v, 2.0)) / 4.0
@@ -113,6 +115,18 @@ def choose_embedder(
 def _power_of_two(n: int) -> int:
     """The next one from ``n`` on."""
     return 1 << max(n - 1, 0).bit_length()
+
+
+def usable_ctx(params: ContextParams, facts: ModelFacts) -> int:
+    """Tokens that the model's positions are good for: as trained, or stretched by linear scaling or YaRN.
+
+    A factor of 0.25 puts four positions where one was. YaRN counts from the context before the model's own stretching, as
+    llama.cpp does (src/llama-context.cpp: n_ctx_orig_yarn).
+    """
+    if params.rope_scaling == "none" or not 0.0 < params.rope_freq_scale < 1.0:
+        return facts.n_ctx_train
+    original = params.yarn_orig_ctx or facts.n_ctx_orig
+    return min(int(original / params.rope_freq_scale), _MOST_CTX)
 
 
 def _attention_bytes(params: ContextParams, facts: ModelFacts) -> float:

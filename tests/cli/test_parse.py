@@ -14,6 +14,7 @@ from shimmy.settings import SETTINGS
 
 USAGES, OPTIONS = (USAGE.split(f"\n{title}:\n", 1)[1] for title in ("Usage", "Options of generate"))
 USAGES = USAGES.split("\n\n", 1)[0]
+LOADING = OPTIONS.split("\nOptions of loading", 1)[1].split("\n\n", 1)[0]  # [options] stands for them
 
 
 def complaint(*arguments: str) -> str:
@@ -23,14 +24,19 @@ def complaint(*arguments: str) -> str:
     return caught.value.message
 
 
+def loading_options() -> set[str]:
+    return set(re.findall(r"^  (--[a-z][a-z0-9-]*)", LOADING, re.MULTILINE))
+
+
 def test_every_option_of_a_usage_is_described_and_the_other_way_round() -> None:
-    used = set(re.findall(r"--[a-z][a-z0-9-]*", USAGES))
+    used = set(re.findall(r"--[a-z][a-z0-9-]*", USAGES)) | loading_options()
     described = set(re.findall(r"^  (?:-[a-zA-Z] )?(--[a-z][a-z0-9-]*)", OPTIONS, re.MULTILINE))
     assert used == described
 
 
 def test_an_option_takes_the_same_value_in_usage_and_description() -> None:
-    used = set(re.findall(r"(--[a-z][a-z0-9-]*)(?: ([A-Z]+))?", USAGES))
+    loading = set(re.findall(r"^  (--[a-z][a-z0-9-]*)(?: ([A-Z]+))?", LOADING, re.MULTILINE))
+    used = set(re.findall(r"(--[a-z][a-z0-9-]*)(?: ([A-Z]+))?", USAGES)) | loading
     described = set(re.findall(r"^  (?:-[a-zA-Z] )?(--[a-z][a-z0-9-]*)(?: ([A-Z]+))?", OPTIONS, re.MULTILINE))
     assert used == described
 
@@ -61,7 +67,9 @@ def test_what_was_not_given_is_none() -> None:
     assert args["generate"]
     assert args["--prompt"] == "hello"
     assert args["MODEL"] is None
-    assert {args[f"--{name}"] for name in ("temperature", "top-k", "ctx", "seed", "system", "config")} == {None}
+    assert {args[f"--{name}"] for name in ("temperature", "top-k", "ctx", "seed", "system", "config", "device")} == {
+        None
+    }
     assert args["--stop"] == []
     assert not args["--json"]
 
@@ -163,5 +171,19 @@ def test_the_parser_is_not_asked_for_the_version(capsys: pytest.CaptureFixture[s
 
 
 def test_every_flag_of_a_setting_is_offered_by_a_command() -> None:
-    offered = USAGE.split("Commands:")[0]
+    offered = USAGE.split("Commands:")[0] + LOADING
     assert [s.flag for s in SETTINGS if s.flag is not None and s.flag not in offered] == []
+
+
+@pytest.mark.parametrize("command", [["generate", "-p", "x"], ["probe"]])
+def test_every_option_of_loading_is_taken_by_the_commands_that_load(command: list[str]) -> None:
+    for flag in sorted(loading_options()):
+        takes_value = bool(re.search(rf"^  {flag} [A-Z]", LOADING, re.MULTILINE))
+        args = parse([*command, flag, *(["7"] if takes_value else [])])
+        assert args[flag] == (["7"] if flag == "--lora" else "7" if takes_value else True)
+        assert complaint("list", flag, "7").startswith(f"list has no option {flag}")
+
+
+def test_adapters_may_be_given_several_times() -> None:
+    assert parse(["probe", "--lora", "a", "m", "--lora=b:0.5"])["--lora"] == ["a", "b:0.5"]
+    assert complaint("probe", "--device", "a", "--device", "b") == "--device was given 2 times: give it once"

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
-from shimmy.errors import InvalidRequest, ShimmyError, WorkerDied
+from shimmy.errors import ContextLengthExceeded, InvalidRequest, ShimmyError, WorkerDied
 from shimmy.types import Delta, Finished, GenerateRequest, Message
 from shimmy.worker.client import WorkerClient
 from tests.tiny.models import write_hybrid, write_llama, write_moe, write_recurrent, write_swa
@@ -295,5 +296,25 @@ def test_a_text_that_is_no_unicode_is_refused_and_the_worker_goes_on(tiny_llama:
             with pytest.raises(InvalidRequest, match="not valid Unicode"):
                 await collect(worker, request(1, "\ud800"))
             assert (await collect(worker, request(2, max_tokens=1))).finished.reason == "length"
+
+    run(body())
+
+
+@pytest.mark.parametrize(
+    ("scaling", "n_ctx"),
+    [({}, 256), ({"rope_scaling": "yarn", "rope_freq_scale": 0.25}, 1024), ({"rope_freq_base": 5e5}, 2048)],
+)
+def test_a_request_is_as_long_as_its_positions_are_good_for(
+    tmp_path: Path, scaling: dict[str, Any], n_ctx: int
+) -> None:
+    model = write_llama(tmp_path / "short.gguf", n_ctx=256)
+
+    async def body() -> None:
+        async with ready(model, n_ctx=2048, **scaling) as (worker, report):
+            assert report.n_ctx == n_ctx
+            prompt = [1 + n % 200 for n in range(n_ctx - 3)]
+            assert (await collect(worker, request(1, prompt))).finished.usage.completion_tokens == 3
+            with pytest.raises(ContextLengthExceeded):
+                await collect(worker, request(2, [*prompt, 1, 1, 1]))
 
     run(body())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from shimmy.errors import InsufficientMemory
 from shimmy.settings import CACHE_TYPES
 from shimmy.types import ContextParams, ModelFacts
-from shimmy.worker.sizing import MIN_CTX, choose_n_ctx, free_memory
+from shimmy.worker.sizing import MIN_CTX, choose_n_ctx, free_memory, usable_ctx
 
 GIB = 2**30
 
@@ -37,6 +39,7 @@ def facts(n_ctx_train: int = 8192, n_vocab: int = 49_152, n_embd: int = 576) -> 
         add_eos=False,
         add_sep=False,
         special_tokens={},
+        n_ctx_orig=n_ctx_train,
     )
 
 
@@ -109,6 +112,29 @@ def test_a_quantized_cache_holds_more() -> None:
 @pytest.mark.parametrize("kv_bytes", [None, 0])
 def test_a_model_whose_cache_has_no_known_size_gets_what_was_wanted(kv_bytes: int | None) -> None:
     assert choose_n_ctx(ContextParams(n_ctx=700), facts(), kv_bytes, 1, GIB) == (700, [])
+
+
+@pytest.mark.parametrize(
+    ("params", "usable"),
+    [
+        ({}, 8192),
+        ({"rope_freq_scale": 0.25}, 32_768),
+        ({"rope_scaling": "linear", "rope_freq_scale": 0.5}, 16_384),
+        ({"rope_scaling": "yarn", "rope_freq_scale": 0.25}, 32_768),
+        ({"rope_scaling": "yarn", "rope_freq_scale": 0.25, "yarn_orig_ctx": 2048}, 8192),
+        ({"rope_scaling": "yarn"}, 8192),
+        ({"rope_scaling": "none", "rope_freq_scale": 0.25}, 8192),
+        ({"rope_freq_scale": 1e-30}, 2**31 - 1),
+        ({"rope_freq_scale": 2.0}, 8192),
+    ],
+)
+def test_scaled_positions_reach_further(params: dict[str, Any], usable: int) -> None:
+    assert usable_ctx(ContextParams(**params), facts(8192)) == usable
+
+
+def test_a_stretched_context_is_taken_where_it_fits() -> None:
+    params = ContextParams(rope_scaling="yarn", rope_freq_scale=0.25)
+    assert choose_n_ctx(params, facts(8192), 23_040, 64, 8 * GIB) == (32_768, [])
 
 
 def test_some_memory_is_free_here() -> None:
