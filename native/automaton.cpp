@@ -174,6 +174,12 @@ int32_t Automaton::make_way(int32_t state, uint32_t cls) {
     return to;
 }
 
+// A token without any text (the NUL byte, unused entries) is never "any token but that".
+bool Automaton::stands_for(const Symbol & symbol, int32_t token) const {
+    const bool same = symbol.value == static_cast<uint32_t>(token);
+    return symbol.kind == Symbol::kToken ? same : !same && !compiled_->vocabulary->full_text(token).empty();
+}
+
 int32_t Automaton::next_by_token(int32_t state, int32_t token) {
     if (!states_[static_cast<size_t>(state)].has_tokens) {
         return kDead;
@@ -183,7 +189,7 @@ int32_t Automaton::next_by_token(int32_t state, int32_t token) {
     work(from.size());
     for (const uint32_t stack : from) {
         const Symbol symbol = stack == 0 ? Symbol{Symbol::kEnd, 0} : compiled_->rules.symbols[stacks_[stack].symbol];
-        if (is_token(symbol) && (symbol.value == static_cast<uint32_t>(token)) == (symbol.kind == Symbol::kToken)) {
+        if (is_token(symbol) && stands_for(symbol, token)) {
             extend(behind(stack), stacks);
         }
     }
@@ -287,13 +293,9 @@ void Automaton::mark_tree(int32_t state, std::vector<uint64_t> & bits) {
 void Automaton::mark_tokens(int32_t state, std::vector<uint64_t> & bits) const {
     for (const uint32_t stack : states_[static_cast<size_t>(state)].stacks) {
         const Symbol symbol = stack == 0 ? Symbol{Symbol::kEnd, 0} : compiled_->rules.symbols[stacks_[stack].symbol];
-        if (symbol.kind == Symbol::kToken) {
-            set_bit(bits, static_cast<int32_t>(symbol.value));
-        } else if (symbol.kind == Symbol::kNotToken) {
-            for (int32_t token = 0; token < compiled_->vocabulary->size(); ++token) {
-                if (static_cast<uint32_t>(token) != symbol.value) {
-                    set_bit(bits, token);
-                }
+        for (int32_t token = 0; is_token(symbol) && token < compiled_->vocabulary->size(); ++token) {
+            if (stands_for(symbol, token)) {
+                set_bit(bits, token);
             }
         }
     }

@@ -95,6 +95,7 @@ class Automaton {
     void extend(uint32_t stack, std::vector<uint32_t> & stacks);
     int32_t state_of(std::vector<uint32_t> stacks);
     int32_t make_way(int32_t state, uint32_t cls);
+    bool stands_for(const Symbol & symbol, int32_t token) const;
     bool fits(int32_t state, const std::string & text);
     bool may_become(int32_t state, const Utf8 & character);
     void mark_tree(int32_t state, std::vector<uint64_t> & bits);

@@ -66,7 +66,7 @@ uint32_t CharacterClasses::search(uint32_t character) const { return classes_[st
 
 std::vector<uint32_t> CharacterClasses::between(uint32_t low, uint32_t high) const {
     const auto first = static_cast<std::ptrdiff_t>(stretch_of(low));
-    const auto last = static_cast<std::ptrdiff_t>(stretch_of(high));
+    const auto last = static_cast<std::ptrdiff_t>(stretch_of(std::max(low, high)));
     return {classes_.begin() + first, classes_.begin() + last + 1};
 }
 

@@ -14,11 +14,13 @@ struct Utf8 {
     uint32_t remain = 0;
     uint32_t least = 0;  // the smallest character that may be written with this many bytes
 
-    // Takes one byte; false where it cannot follow. `value` is a whole character when `remain` is 0 afterwards.
+    // Takes one byte; false where no character can be written so. `value` is a whole character when `remain` is 0 afterwards.
     bool push(unsigned char byte) {
         if (remain > 0) {
             value = (value << 6) | (byte & 0x3F);
-            return is_continuation(byte) && (--remain > 0 || (value >= least && value <= 0x10FFFF));
+            --remain;
+            const bool surrogate = (value << 6 * remain) >> 11 == 0xD800 >> 11 && remain < 2;
+            return is_continuation(byte) && high() >= least && (value << 6 * remain) <= 0x10FFFF && !surrogate;
         }
         remain = byte < 0x80 ? 0 : byte < 0xE0 ? 1 : byte < 0xF0 ? 2 : 3;
         value = remain == 0 ? byte : byte & (0x3Fu >> remain);

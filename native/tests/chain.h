@@ -57,6 +57,17 @@ CHAIN_API void chain_time_greedy(const float * rows, int32_t n_rows, int32_t n_v
 // The same with our sampler: `sample` is shimmy_sampler_sample of the library that made `sampler`; `result` has room for its answer.
 CHAIN_API void chain_time_ours(void * sample, void * sampler, const float * rows, int32_t n_rows, int32_t n_vocab, void * result,
                                double * out);
+// llama.cpp's grammar sampler for a GBNF text with the root rule "root"; `lazy` with regular expressions and tokens that wake it. NULL
+// where it refuses the text. Freed with chain_grammar_free; the model must outlive it.
+CHAIN_API void * chain_grammar_new(void * model, const char * gbnf, int32_t lazy, const char * const * patterns,
+                                   int32_t n_patterns, const int32_t * tokens, int32_t n_tokens);
+CHAIN_API void chain_grammar_free(void * grammar);
+
+// Fills out[n_vocab] with 1 for each token that may come next, else 0. Not after an accept that gave 0.
+CHAIN_API void chain_grammar_allowed(void * grammar, int32_t n_vocab, uint8_t * out);
+
+// Takes the next token; 0 where it cannot follow.
+CHAIN_API int32_t chain_grammar_accept(void * grammar, int32_t token);
 /* cdef end */
 
 #ifdef __cplusplus
