@@ -149,7 +149,7 @@ class Engine:
             self.step_started_at = now = time.monotonic()
             parts = self._steady
             if not parts or self._scheduler.rotation.is_over(now):
-                self._leave_steady()
+                self._steady = []
                 self._scheduler.admit(now)
                 parts = self._scheduler.plan(now)
             try:
@@ -173,7 +173,7 @@ class Engine:
             item = self._inbox.get()
             if item is None:
                 return False
-            self._leave_steady()
+            self._steady = []
             if isinstance(item, Sequence):
                 item.enter(self._n_ctx)
                 self._scheduler.add(item)
@@ -192,10 +192,6 @@ class Engine:
                 self._flush_events()
         return True
 
-    def _leave_steady(self) -> None:
-        self._steady = []
-        self._stream.settle()
-
     def _is_generating(self) -> bool:
         return bool(self._scheduler.running or self._scheduler.waiting)
 
@@ -210,12 +206,11 @@ class Engine:
         steady, self._steady = self._steady, []
         n_prefill = 0
         try:
-            if steady and (self._stream.is_open or self._stream.open(parts)):
-                if self._stream.repeat():
-                    self._tokens_drawn += len(parts)
-                    self._scheduler.pacer.observe(0, len(parts), time.monotonic() - started)
+            if steady and self._stream.takes(parts):
+                if self._run_stream(parts):
                     self._steady = parts
                     return
+                started = self.step_started_at
                 output = self._context.output(len(parts))
             elif steady:
                 output = self._context.repeat(len(parts))
@@ -245,6 +240,28 @@ class Engine:
             self._tokens_prefilled += n_prefill
         if goes_on:
             self._steady = parts
+
+    def _run_stream(self, parts: list[Part]) -> bool:
+        """Steady steps of plain text, until something else is to be done. False: the last of them is still to be taken in."""
+        n = len(parts)
+        embeddings = self._embeddings
+        others = self._scheduler.rotation.has_turns or (embeddings is not None and embeddings.pending)
+        n_steps = 0
+        nothing_new, monotonic = self._inbox.empty, time.monotonic
+
+        def goes_on() -> bool:
+            nonlocal n_steps
+            n_steps += 1
+            self._tokens_drawn += n
+            self.step_started_at = monotonic()
+            return nothing_new() and not others
+
+        started = monotonic()
+        try:
+            return self._stream.run(parts, goes_on)
+        finally:
+            if n_steps:
+                self._scheduler.pacer.observe(0, n, (self.step_started_at - started) / n_steps)
 
     def _use_adapters(self, lora: LoraSet) -> None:
         if lora != self._lora:

@@ -19,9 +19,14 @@ class Rotation:
         self._circle: list[LoraSet] = []  # whose turn it is comes first; a set that is new goes to the end
         self._until = 0.0
 
+    @property
+    def has_turns(self) -> bool:
+        """Whether there is more than one set."""
+        return len(self._circle) > 1
+
     def is_over(self, now: float) -> bool:
         """Whether a turn has ended that somebody else waits for."""
-        return len(self._circle) > 1 and now >= self._until
+        return self.has_turns and now >= self._until
 
     def choose(self, running: list[Sequence], now: float) -> list[Sequence]:
         """Those of the running sequences whose turn it is."""

@@ -1,6 +1,6 @@
 """Steady steps whose tokens native code turns into frames by itself, so that Python only passes bytes on.
 
-What the sequences miss meanwhile, their tokens, is put into them by ``settle``, before anybody else looks at them.
+After each decode of a whole model Python starts from cold caches: what runs between two steps is kept as short as can be.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from shimmy.engine.scheduler import Part
-from shimmy.engine.sequence import Sequence
 from shimmy.native.context import Context, StreamRun
 
 
@@ -19,50 +18,35 @@ class Stream:
         """``send`` takes whole frames of worker/protocol.py; without it nothing is streamed."""
         self._context = context
         self._send = send
-        self._sequences: list[Sequence] = []
 
-    @property
-    def is_open(self) -> bool:
-        """Whether steps are repeated here, and the sequences are behind."""
-        return bool(self._sequences)
-
-    def open(self, parts: list[Part]) -> bool:
-        """Begin with the runs of the last step, where all of them are plain text that goes on."""
+    def takes(self, parts: list[Part]) -> bool:
+        """Whether the runs of the last step, which all decode, are plain text that goes on."""
         if self._send is None:
             return False
         for sequence, _ in parts:
             if sequence.special or not sequence.output.is_whole or len(sequence.tokens) + 1 >= sequence.limit:
                 return False
+        return True
+
+    def run(self, parts: list[Part], goes_on: Callable[[], bool]) -> bool:
+        """Repeat the last step for as long as ``goes_on`` says so after each. The sequences are up to date when this returns or raises.
+
+        False: the last step has more than plain text and was not taken in: it is Context.output. Raises as Context.step does.
+        """
+        assert self._send is not None
+        send, repeat = self._send, self._context.repeat_stream
         sequences = [part.sequence for part in parts]
         self._context.stream([StreamRun(s.id, s.n_generated, s.limit - len(s.tokens)) for s in sequences])
-        self._sequences = sequences
-        return True
-
-    def repeat(self) -> bool:
-        """One more token for each run. False: the step has more than plain text; it is ``Context.output``, and nothing is behind.
-
-        Raises as Context.step does, after settling.
-        """
-        frame = None
         try:
-            frame = self._context.repeat_stream()
-        finally:
-            if frame is None:
-                self.settle()
-        if frame is None:
+            while (frame := repeat()) is not None:
+                if frame:
+                    send(frame)
+                if not goes_on():
+                    return True
             return False
-        if frame:
-            assert self._send is not None
-            self._send(frame)
-        return True
-
-    def settle(self) -> None:
-        """Bring the sequences up to date, and close."""
-        sequences, self._sequences = self._sequences, []
-        if not sequences:
-            return
-        tokens = self._context.streamed()
-        n = len(sequences)
-        for run, sequence in enumerate(sequences):
-            sequence.tokens += tokens[run::n]
-            sequence.n_past += len(tokens) // n
+        finally:
+            tokens = self._context.streamed()
+            n = len(sequences)
+            for run, sequence in enumerate(sequences):
+                sequence.tokens += tokens[run::n]
+                sequence.n_past += len(tokens) // n

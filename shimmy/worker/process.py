@@ -81,7 +81,10 @@ class Worker:
         neighbours = self._neighbours = Neighbours(max(facts.n_threads, facts.n_threads_batch), engine.computing)
         threading.Thread(target=self._guard, args=(neighbours.watch,), name="neighbours", daemon=True).start()
         self._send(report)
-        engine.run()
+        try:
+            engine.run()
+        except OSError:  # a frame that found nobody
+            os._exit(0)
 
     def _make_engine(self, command: Load, loaded: LoadedModel) -> Engine | EmbeddingEngine:
         embeddings = EmbeddingQueue(loaded.embeddings, command.max_step_s)
@@ -95,7 +98,7 @@ class Worker:
             parallel=command.context.parallel,
             max_step_s=command.max_step_s,
             n_ctx=loaded.n_ctx,
-            send_frame=self._send_frame,
+            send_frame=self._writer.write,
             adapters=loaded.adapters,
         )
 
@@ -112,12 +115,6 @@ class Worker:
             self._writer.send(report)
         except OSError:
             os._exit(0)  # nobody is there any more
-
-    def _send_frame(self, frame: bytes) -> None:
-        try:
-            self._writer.write(frame)
-        except OSError:
-            os._exit(0)
 
     def _emit(self, events: list[Event]) -> None:
         self._send(Events(events))
