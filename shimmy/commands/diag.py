@@ -1,4 +1,4 @@
-"""``shimmy diag``: the build, devices, memory, and every setting with where it came from."""
+"""``shimmy diag``: the build, devices and what would run on them, memory, and every setting with where it came from."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from shimmy import __version__
 from shimmy.config import Config
 from shimmy.errors import NativeLibraryError
 from shimmy.native.context import available_cores
-from shimmy.settings import SETTINGS
+from shimmy.native.hardware import unused_because
+from shimmy.settings import ALL_LAYERS, SETTINGS
 
 
 def run(config: Config, args: Mapping[str, Any]) -> int:
@@ -32,14 +33,16 @@ def run(config: Config, args: Mapping[str, Any]) -> int:
 def _report(config: Config) -> dict[str, Any]:
     memory = psutil.virtual_memory()
     build = _build()
+    gpus = [device["name"] for device in build.get("devices", []) if device["type"] in {"gpu", "igpu"}]
     return {
+        "warnings": _warnings(config, build, gpus),
         "version": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cores": available_cores(),
         "memory": {"total": memory.total, "available": memory.available},
         "build": build,
-        "unused_gpu": _unused_gpu(build),
+        "runs_on": _placement(config, gpus),
         "settings": {
             setting.name: {"value": _plain(getattr(config, setting.name)), "origin": config.origin(setting.name)}
             for setting in SETTINGS
@@ -57,21 +60,38 @@ def _build() -> dict[str, Any]:
         return {"ok": False, "error": error.message}
 
 
-def _unused_gpu(build: dict[str, Any]) -> str | None:
-    """Why a GPU that the driver shows is not used; None where there is none or it is."""
-    if build.get("backend") != "cpu" or not list(Path("/proc/driver/nvidia/gpus").glob("*")):
-        return None
-    return "an NVIDIA GPU is here but this build is for the CPU: install the CUDA toolkit and build again"
+def _warnings(config: Config, build: dict[str, Any], gpus: list[str]) -> list[str]:
+    """Each GPU that is here and does nothing, and why."""
+    if not build["ok"]:
+        return []
+    if gpus and config.gpu_layers == 0:
+        return [f"{', '.join(gpus)} is here and unused: gpu_layers is 0 ({config.origin('gpu_layers')})"]
+    if gpus and config.device == ("none",):
+        return [f"{', '.join(gpus)} is here and unused: device is none ({config.origin('device')})"]
+    return unused_because(build["backend"], len(gpus))
+
+
+def _placement(config: Config, gpus: list[str]) -> dict[str, Any]:
+    """Where a model would be put, as configured: its layers on these devices, the rest on the CPU."""
+    devices = [] if config.device == ("none",) else list(config.device) or gpus
+    if config.split_mode == "none":
+        devices = devices[config.main_gpu : config.main_gpu + 1]
+    layers = 0 if not devices else "all" if config.gpu_layers == ALL_LAYERS else config.gpu_layers
+    return {"devices": devices if layers else [], "gpu_layers": layers}
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
-    return [str(item) for item in value] if isinstance(value, tuple) else value
+    if isinstance(value, tuple):
+        return [item if isinstance(item, int | float) else str(item) for item in value]
+    return value
 
 
 def _print(report: dict[str, Any]) -> None:
-    build, memory = report["build"], report["memory"]
+    build, memory, placement = report["build"], report["memory"], report["runs_on"]
+    for warning in report["warnings"]:
+        print(f"WARNING: {warning}", file=sys.stderr, flush=True)
     print(f"shimmy {report['version']}, Python {report['python']}, {report['platform']}")
     print(
         f"{report['cores']} cores, {memory['available'] / 2**30:.1f} of {memory['total'] / 2**30:.1f} GiB memory free"
@@ -86,8 +106,12 @@ def _print(report: dict[str, Any]) -> None:
             )
     else:
         print(build["error"], file=sys.stderr)
-    if report["unused_gpu"]:
-        print(f"warning: {report['unused_gpu']}", file=sys.stderr)
+    if placement["devices"]:
+        print(
+            f"models run on {', '.join(placement['devices'])}: {placement['gpu_layers']} layers; what is left on the CPU"
+        )
+    else:
+        print("models run on the CPU")
     print()
     rows = [(name, _shown(entry["value"]), entry["origin"]) for name, entry in report["settings"].items()]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
@@ -97,7 +121,7 @@ def _print(report: dict[str, Any]) -> None:
 
 def _shown(value: Any) -> str:
     if isinstance(value, list):
-        return ", ".join(value) or "-"
+        return ", ".join(map(str, value)) or "-"
     if isinstance(value, bool):
         return "on" if value else "off"
     return "-" if value is None else str(value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -15,7 +15,7 @@ from shimmy.commands.session import Session, open_session
 from shimmy.config import Config
 from shimmy.errors import ShimmyError
 from shimmy.models.catalog import Catalog, Entry
-from shimmy.types import EmbedRequest, GenerateRequest, RerankRequest, SamplingParams
+from shimmy.types import BufferMemory, EmbedRequest, GenerateRequest, RerankRequest, SamplingParams
 
 
 def run(config: Config, args: Mapping[str, Any]) -> int:
@@ -65,9 +65,25 @@ def _report(entry: Entry, session: Session) -> dict[str, Any]:
         "context": msgspec.to_builtins(session.loaded.context),
         "load_ms": round(session.loaded.load_ms, 1),
         "memory": {"resident_bytes": memory.rss},
+        "placement": _placement(session.loaded.context.memory),
+        "adapters": msgspec.to_builtins(session.loaded.adapters),
         "notes": session.loaded.notes,
         "error": None,
     }
+
+
+def _placement(memory: Sequence[BufferMemory]) -> dict[str, dict[str, int]]:
+    """Bytes on each device: of weights, of the KV cache (or state), and for computing."""
+    placed: dict[str, dict[str, int]] = {"weights": {}, "kv_cache": {}, "compute": {}}
+    for row in memory:
+        for kind, size in (("weights", row.model), ("kv_cache", row.context), ("compute", row.compute)):
+            if size:
+                placed[kind][row.device] = placed[kind].get(row.device, 0) + size
+    return placed
+
+
+def _in_words(placed: Mapping[str, int]) -> str:
+    return ", ".join(f"{device} {size / 2**20:.1f} MiB" for device, size in placed.items()) or "none"
 
 
 def _failure(name: str | None, error: ShimmyError) -> dict[str, Any]:
@@ -96,8 +112,10 @@ def _print(report: dict[str, Any]) -> None:
         ("context here", f"{context['n_ctx']} tokens{memory}"),
         ("threads", str(context["n_threads"])),
         ("loaded in", f"{report['load_ms']:.0f} ms"),
+        *((kind.replace("_", " "), _in_words(placed)) for kind, placed in report["placement"].items()),
         ("memory", f"{report['memory']['resident_bytes'] / 2**20:.0f} MiB"),
     ]
+    rows += [("adapter", f"{a['name'] or '-'}: rank {a['rank']}, alpha {a['alpha']:g}") for a in report["adapters"]]
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
         print(f"{name.ljust(width)}  {value}", file=sys.stdout)

@@ -48,7 +48,18 @@ def test_generate_as_json_has_the_documented_fields(shimmy: Shimmy, tiny_llama: 
 
 def test_probe_as_json_has_the_documented_fields(shimmy: Shimmy, tiny_llama: Path) -> None:
     report = read_json(shimmy("probe", tiny_llama, "--json"))
-    assert set(report) == {"model", "metadata", "load_ms", "memory", "ok", "error", "context", "notes"}
+    assert set(report) == {
+        "model",
+        "metadata",
+        "load_ms",
+        "memory",
+        "ok",
+        "error",
+        "context",
+        "notes",
+        "placement",
+        "adapters",
+    }
     assert report["ok"]
     assert report["error"] is None
     assert report["model"]["architecture"] == report["metadata"]["architecture"] == "llama"

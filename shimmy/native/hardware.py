@@ -1,0 +1,106 @@
+"""The GPUs that this machine shows, and why llama.cpp's build here does not use them.
+
+ggml lists only what its back ends can reach, so a GPU without a back end, a driver or its device files is silently left out. What is
+there is therefore read from the kernel's own lists: /sys/bus/pci, /proc/driver/nvidia, /dev.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+_VENDORS = {"0x10de": "NVIDIA", "0x1002": "AMD", "0x8086": "Intel"}
+_DISPLAY = "0x03"  # the PCI class of display controllers
+_BACKENDS = {"NVIDIA": ("cuda", "vulkan"), "AMD": ("vulkan",), "Intel": ("vulkan",)}
+_LIBRARIES = {"cuda": "libcuda.so.1", "vulkan": "libvulkan.so.1"}
+_NEEDS = {
+    "cuda": "install the CUDA toolkit (nvcc and cuBLAS)",
+    "vulkan": "install the Vulkan headers, loader and glslc (Debian: libvulkan-dev glslc)",
+}
+
+
+class Gpu(NamedTuple):
+    """A GPU as the kernel lists it; ``name`` is its maker where nothing better is known."""
+
+    maker: str
+    name: str
+
+
+def can_open(library: str) -> bool:
+    """Whether a shared library of this name can be opened."""
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
+
+
+def find_gpus(root: Path = Path("/")) -> list[Gpu]:
+    """The machine's GPUs, each once; ``root`` stands for / in tests."""
+    found = [Gpu("NVIDIA", name) for name in _nvidia_names(root)]
+    makers = _pci_makers(root)
+    found += [Gpu("NVIDIA", "NVIDIA GPU")] * (max(makers.count("NVIDIA"), _n_nvidia_devices(root)) - len(found))
+    found += [Gpu(maker, f"{maker} GPU") for maker in makers if maker != "NVIDIA"]
+    if (root / "dev/kfd").exists() and not any(gpu.maker == "AMD" for gpu in found):
+        found.append(Gpu("AMD", "AMD GPU"))
+    return found
+
+
+def unused_because(
+    backend: str, n_used: int, root: Path = Path("/"), opens: Callable[[str], bool] = can_open
+) -> list[str]:
+    """One line for each maker whose GPUs are here and not among ggml's devices: what is there, why, and what to do.
+
+    ``backend`` is the build's, ``n_used`` how many GPUs ggml lists.
+    """
+    if n_used:
+        return []
+    gpus = find_gpus(root)
+    makers = dict.fromkeys(gpu.maker for gpu in gpus)
+    return [_because([gpu for gpu in gpus if gpu.maker == maker], backend, root, opens) for maker in makers]
+
+
+def _because(gpus: Sequence[Gpu], backend: str, root: Path, opens: Callable[[str], bool]) -> str:
+    maker = gpus[0].maker
+    here = (
+        f"{gpus[0].name} is here and unused" if len(gpus) == 1 else f"{len(gpus)} GPUs of {maker} are here and unused"
+    )
+    if backend not in _BACKENDS[maker]:
+        wanted = _BACKENDS[maker][0]
+        return f"{here}: this build is for {backend}; {_NEEDS[wanted]}, then run SHIMMY_BACKEND={wanted} scripts/shimmy diag"
+    if maker == "NVIDIA" and not (root / "proc/driver/nvidia/version").exists():
+        return f"{here}: NVIDIA's driver is not loaded; install it, or load it with modprobe nvidia"
+    if not opens(_LIBRARIES[backend]):
+        return f"{here}: {_LIBRARIES[backend]} cannot be opened; install the driver's libraries (container: start it with its GPUs)"
+    if maker == "NVIDIA" and not _n_nvidia_devices(root):
+        return f"{here}: /dev has no nvidia0; give the container its GPUs (docker run --gpus all)"
+    return f"{here}: the driver gives it to nobody here; look at CUDA_VISIBLE_DEVICES, GGML_VK_VISIBLE_DEVICES and the rights of /dev"
+
+
+def _nvidia_names(root: Path) -> list[str]:
+    names = []
+    for folder in sorted((root / "proc/driver/nvidia/gpus").glob("*")):
+        name = "NVIDIA GPU"
+        with suppress(OSError):
+            for line in (folder / "information").read_text(errors="replace").splitlines():
+                key, _, value = line.partition(":")
+                if key.strip() == "Model" and value.strip():
+                    name = value.strip()
+        names.append(name)
+    return names
+
+
+def _n_nvidia_devices(root: Path) -> int:
+    return len([path for path in (root / "dev").glob("nvidia*") if path.name.removeprefix("nvidia").isdigit()])
+
+
+def _pci_makers(root: Path) -> list[str]:
+    makers = []
+    for folder in sorted((root / "sys/bus/pci/devices").glob("*")):
+        with suppress(OSError):
+            if (folder / "class").read_text().startswith(_DISPLAY):
+                makers.append(_VENDORS.get((folder / "vendor").read_text().strip(), ""))
+    return [maker for maker in makers if maker]
