@@ -50,6 +50,9 @@ NULL_CALLS: dict[str, Callable[[], int]] = {
     "sampler_survivors": lambda: library().shimmy_sampler_survivors(
         ffi.NULL, ffi.NULL, 0, ffi.NULL, ffi.NULL, ffi.NULL
     ),
+    "grammar_new": lambda: library().shimmy_grammar_new(ffi.NULL, ffi.NULL, ffi.NULL),
+    "schema_to_grammar": lambda: library().shimmy_schema_to_grammar(ffi.NULL, 0, ffi.NULL),
+    "sampler_set_grammar": lambda: library().shimmy_sampler_set_grammar(ffi.NULL, ffi.NULL),
     "context_new": lambda: library().shimmy_context_new(ffi.NULL, ffi.NULL, ffi.NULL),
     "context_facts": lambda: library().shimmy_context_facts(ffi.NULL, ffi.NULL),
     "context_set_threads": lambda: library().shimmy_context_set_threads(ffi.NULL, 1, 1),
