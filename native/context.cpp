@@ -144,16 +144,16 @@ void shimmy_context::decode() {
     }
 }
 
-void shimmy_context::append_piece(int32_t token) {
+void shimmy_context::append_piece(int32_t token, bool special) {
     char buffer[512];
-    const int32_t n = llama_token_to_piece(model_.vocab, token, buffer, sizeof buffer, 0, false);
+    const int32_t n = llama_token_to_piece(model_.vocab, token, buffer, sizeof buffer, 0, special);
     if (n >= 0) {
         pieces_.append(buffer, static_cast<size_t>(n));
         return;
     }
     const size_t start = pieces_.size();
     pieces_.resize(start + static_cast<size_t>(-n));
-    llama_token_to_piece(model_.vocab, token, &pieces_[start], -n, 0, false);
+    llama_token_to_piece(model_.vocab, token, &pieces_[start], -n, 0, special);
 }
 
 void shimmy_context::sample(const shimmy_step_batch & in) {
@@ -169,7 +169,7 @@ void shimmy_context::sample(const shimmy_step_batch & in) {
                 s.flags |= SHIMMY_TOKEN_EOG;
             }
             if (s.flags == 0) {
-                append_piece(s.token);
+                append_piece(s.token, in.samplers[r]->shows(s.token));
             }
             drawn_[n + r] = s.flags;
         }

@@ -60,7 +60,7 @@ struct shimmy_context {
     void check_runs(const shimmy_step_batch & in);
     void decode();
     void sample(const shimmy_step_batch & in);
-    void append_piece(int32_t token);
+    void append_piece(int32_t token, bool special);
     void remember(const shimmy_step_batch & in);
     void compute(const shimmy_step_batch & in, shimmy_step_result & out);
 

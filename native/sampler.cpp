@@ -75,6 +75,12 @@ const std::vector<Candidate> & shimmy_sampler::survivors(float * logits) {
     return narrow() ? left_.settle() : none;
 }
 
+void shimmy_sampler::begin_with(int32_t token) {
+    if (constraint_) {
+        constraint_->accept(token);
+    }
+}
+
 // The most likely tokens of the model itself, before any stage: what OpenAI clients mean by logprobs.
 void shimmy_sampler::report_top(shimmy_sample & out) {
     log_sum_ = static_cast<double>(row_.max()) + std::log(row_.exp_sum(1.0f));

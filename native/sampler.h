@@ -11,6 +11,7 @@
 #include "shimmy.h"
 #include "survivors.h"
 
+#include <algorithm>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -25,6 +26,13 @@ struct shimmy_sampler {
 
     // From now on only what the constraint allows is drawn. Its tokens are the ones drawn after this, not the history.
     void constrain(std::unique_ptr<shimmy::Constraint> constraint) { constraint_ = std::move(constraint); }
+
+    // Control tokens whose text the answer shows; no token else does.
+    void show(std::vector<int32_t> tokens) { shown_ = std::move(tokens); }
+    bool shows(int32_t token) const { return std::find(shown_.begin(), shown_.end(), token) != shown_.end(); }
+
+    // The constraint, if there is one, takes `token` as the next of the text, without a draw.
+    void begin_with(int32_t token);
 
     // Draws from the row (which bias and penalties change) and counts the token.
     void sample(float * logits, shimmy_sample & out);
@@ -51,6 +59,7 @@ struct shimmy_sampler {
     std::unique_ptr<shimmy::Dry> dry_;  // nullptr: off
     shimmy::Mirostat mirostat_;
     std::unique_ptr<shimmy::Constraint> constraint_;
+    std::vector<int32_t> shown_;
     bool refused_ = false;  // the constraint refused the first draw of this row
     shimmy::Random random_;
     shimmy::Row row_;

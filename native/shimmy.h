@@ -53,6 +53,7 @@ typedef struct shimmy_sampler shimmy_sampler;
 typedef struct shimmy_chat shimmy_chat;
 typedef struct shimmy_adapter shimmy_adapter;
 typedef struct shimmy_grammar shimmy_grammar;
+typedef struct shimmy_chat_parser shimmy_chat_parser;
 
 // ---- process ------------------------------------------------------------------------------------------------------
 
@@ -414,14 +415,37 @@ SHIMMY_API int32_t shimmy_embedder_clear(shimmy_embedder * embedder);
 
 // ---- chat ---------------------------------------------------------------------------------------------------------
 
-// Compiles the chat template of the model, or `override` where it is not NULL, and renders a probe conversation with it.
-// A template has no time limit of its own: the caller runs this under a deadline.
-SHIMMY_API int32_t shimmy_chat_new(const shimmy_model * model, const char * override_template, shimmy_chat ** out);
+// Compiles the chat template of the model, or `override` where it is not NULL, renders probe conversations with it and analyses
+// it. `max_render_s`: how long one call may render; a template that takes longer or grows without end is SHIMMY_E_TEMPLATE.
+// Parsing and llama.cpp's look at what a template can do have no bound: the caller runs this under a deadline.
+SHIMMY_API int32_t shimmy_chat_new(const shimmy_model * model, const char * override_template, double max_render_s,
+                                   shimmy_chat ** out);
 SHIMMY_API void shimmy_chat_free(shimmy_chat * chat);
 
-// {"messages": [{"role", "content"}...], "add_generation_prompt": true} -> {"prompt", "stops": [...]}.
-// The prompt is to be tokenized with add_special and parse_special. `out` is freed with shimmy_string_free.
-SHIMMY_API int32_t shimmy_chat_apply(const shimmy_chat * chat, const char * request, char ** out);
+// `request`: {"messages": [OpenAI's], "tools": text, "tool_choice", "function", "parallel_tool_calls", "extract_reasoning",
+// "enable_thinking", "add_generation_prompt", "continue_answer", "json_schema": text, "chat_template_kwargs": text}, where text
+// is JSON in a string; only messages are needed. Errors name messages, tools, tool_choice, json_schema or chat_template_kwargs.
+// `out`: {"prompt", "opening": the end of the prompt that belongs to the answer, "stops", "grammar", "grammar_lazy", "triggers":
+// [{"kind", "value"}], "preserved_tokens", "thinking_start", "thinking_ends"}, freed with shimmy_string_free. The prompt is to be
+// tokenized with add_special and parse_special. `parser`: for the answer, freed with shimmy_chat_parser_free; NULL where an
+// answer is its text. A chat may be used by threads at once.
+SHIMMY_API int32_t shimmy_chat_apply(const shimmy_chat * chat, const char * request, shimmy_chat_parser ** parser, char ** out);
+
+SHIMMY_API void shimmy_chat_parser_free(shimmy_chat_parser * parser);
+
+// Takes more of the answer (whole UTF-8 characters). `*delta`: what is new, {"content", "reasoning", "tool_calls": [{"index",
+// "id", "name", "arguments"}]}, id and name once a call; empty where there is nothing. Valid until the next call.
+SHIMMY_API int32_t shimmy_chat_parser_feed(shimmy_chat_parser * parser, const char * text, size_t n_text, const char ** delta,
+                                           size_t * n_delta);
+
+// The answer has ended: {"delta": the last one, "message": all deltas together, "parsed": false where the text departed from the
+// format and what follows was given as content}. `out` is freed with shimmy_string_free.
+SHIMMY_API int32_t shimmy_chat_parser_finish(shimmy_chat_parser * parser, char ** out);
+
+// For a sampler whose text is a chat answer: `opening` are the tokens of that text that the prompt holds already, which the grammar
+// takes first; `shown` control tokens whose text is to be seen.
+SHIMMY_API int32_t shimmy_sampler_open_answer(shimmy_sampler * sampler, const int32_t * opening, int32_t n_opening,
+                                              const int32_t * shown, int32_t n_shown);
 /* cdef end */
 
 #ifdef __cplusplus

@@ -11,7 +11,7 @@ from typing import Literal
 import msgspec
 
 FilePooling = Literal["none", "mean", "cls", "last", "rank"]
-FinishReason = Literal["stop", "length", "cancelled"]
+FinishReason = Literal["stop", "length", "tool_calls", "cancelled"]
 Capability = Literal["completion", "chat", "tools", "embedding", "rerank", "fim"]
 MAX_STOPS = 16
 MAX_INPUTS = 2048  # of an embedding or rerank request
@@ -82,13 +82,6 @@ class SamplingParams(msgspec.Struct, frozen=True, array_like=True):
     samplers: tuple[str, ...] | None = None
 
 
-class Message(msgspec.Struct, frozen=True, array_like=True):
-    """One chat message; ``role`` is system, user, assistant or tool."""
-
-    role: str
-    content: str
-
-
 class Trigger(msgspec.Struct, frozen=True, array_like=True):
     """What wakes a lazy grammar, which then takes in the text from the trigger's start.
 
@@ -103,6 +96,59 @@ class Trigger(msgspec.Struct, frozen=True, array_like=True):
     token: int | None = None
 
 
+class ToolCall(msgspec.Struct, frozen=True, array_like=True):
+    """A function that the model called; ``arguments`` is a JSON object as text."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+class Message(msgspec.Struct, frozen=True, array_like=True):
+    """One chat message; ``role`` is system, developer, user, assistant or tool.
+
+    content       a text, a list of the texts of its parts, or None where there are only tool calls
+    tool_calls    what the assistant called; ``tool_call_id`` of a tool's message says which call it answers
+    reasoning     what the assistant thought before its answer
+    """
+
+    role: str
+    content: str | list[str] | None = None
+    tool_calls: list[ToolCall] = []
+    tool_call_id: str | None = None
+    name: str | None = None
+    reasoning: str | None = None
+
+
+class FunctionChoice(msgspec.Struct, frozen=True, array_like=True):
+    """The one function that must be called."""
+
+    name: str
+
+
+class ChatParams(msgspec.Struct, frozen=True, array_like=True):
+    """How messages become a prompt, and the answer's text a message.
+
+    tools                OpenAI's list as JSON text
+    tool_choice          auto, none, required, or the function that must be called
+    parallel_tool_calls  several calls in one answer; None: if the template can
+    extract_reasoning    False: what the model thinks is part of the content
+    enable_thinking      a variable that many templates know; None: as the template has it, which mostly is to think
+    reasoning_effort     a variable that some templates know (low, medium, high); "none" is enable_thinking False
+    template_kwargs      further variables for the template, a JSON object as text
+    continue_answer      the last message is the beginning of the answer
+    """
+
+    tools: str | None = None
+    tool_choice: Literal["auto", "none", "required"] | FunctionChoice = "auto"
+    parallel_tool_calls: bool | None = None
+    extract_reasoning: bool = True
+    enable_thinking: bool | None = None
+    reasoning_effort: str | None = None
+    template_kwargs: str | None = None
+    continue_answer: bool = False
+
+
 class GenerateRequest(msgspec.Struct, frozen=True, array_like=True):
     """One generation. Exactly one of ``prompt``, ``prompt_tokens`` and ``messages`` is given.
 
@@ -113,6 +159,7 @@ class GenerateRequest(msgspec.Struct, frozen=True, array_like=True):
     suffix       the text behind the gap that the answer fills, for models made for it; the prompt stands before it
     spm_infill   the suffix goes to the model before the prompt, as some models want it
     lora         (index among the loaded adapters, scale); None: as they were loaded; 0 is off, and so is what is not named
+    chat         what to do with ``messages`` and their answer
     """
 
     id: int
@@ -128,6 +175,7 @@ class GenerateRequest(msgspec.Struct, frozen=True, array_like=True):
     json_schema: str | None = None
     suffix: str | None = None
     spm_infill: bool = False
+    chat: ChatParams = ChatParams()
 
 
 class EmbedRequest(msgspec.Struct, frozen=True, array_like=True):
@@ -192,6 +240,15 @@ class Timings(msgspec.Struct, frozen=True, array_like=True):
         return 1e3 * (self.predicted_n - 1) / self.predicted_ms if self.predicted_ms > 0 else 0.0
 
 
+class ToolCallDelta(msgspec.Struct, frozen=True, array_like=True):
+    """More of call ``index`` of an answer; ``id`` and ``name`` come once, with the first; ``arguments`` is a piece of JSON text."""
+
+    index: int
+    id: str | None = None
+    name: str | None = None
+    arguments: str = ""
+
+
 class Delta(msgspec.Struct, frozen=True, array_like=True, tag="d"):
     """More text of request ``id``: whole UTF-8 characters, never a part of a stop string."""
 
@@ -199,10 +256,12 @@ class Delta(msgspec.Struct, frozen=True, array_like=True, tag="d"):
     text: str
     n_tokens: int
     logprobs: list[TokenLogprob] | None = None
+    reasoning: str = ""
+    tool_calls: list[ToolCallDelta] = []
 
 
 class Finished(msgspec.Struct, frozen=True, array_like=True, tag="f"):
-    """The end of request ``id``; ``text`` is what was still held back."""
+    """The end of request ``id``; ``text``, ``reasoning`` and ``tool_calls`` are what was still held back."""
 
     id: int
     text: str
@@ -210,6 +269,8 @@ class Finished(msgspec.Struct, frozen=True, array_like=True, tag="f"):
     usage: Usage
     timings: Timings
     logprobs: list[TokenLogprob] | None = None
+    reasoning: str = ""
+    tool_calls: list[ToolCallDelta] = []
 
 
 class Failed(msgspec.Struct, frozen=True, array_like=True, tag="e"):

@@ -2,6 +2,7 @@
 // undefined-behaviour sanitizers over our own sources. What the calls answer is checked by tests/native; here it is how they do it.
 #include "shimmy.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <cstdio>
@@ -342,15 +343,54 @@ void exercise_embedder(const shimmy_model * model, const std::vector<int32_t> & 
 
 void exercise_chat(const shimmy_model * model) {
     shimmy_chat * chat = nullptr;
-    CHECK(shimmy_chat_new(model, "{{ raise_exception('no') }}", &chat) == SHIMMY_E_TEMPLATE);
-    CHECK(shimmy_chat_new(model, nullptr, &chat) == SHIMMY_OK);
+    CHECK(shimmy_chat_new(model, "{{ raise_exception('no') }}", 5.0, &chat) == SHIMMY_E_TEMPLATE);
+    CHECK(shimmy_chat_new(model, "{% for a in range(9) %}{{ 'x' * 999999999 }}{% endfor %}", 5.0, &chat) == SHIMMY_E_TEMPLATE);
+    CHECK(shimmy_chat_new(model, nullptr, 0.0, &chat) == SHIMMY_E_INVALID);
+    CHECK(shimmy_chat_new(model, nullptr, 5.0, &chat) == SHIMMY_OK);
     char * json = nullptr;
+    shimmy_chat_parser * parser = nullptr;
     for (const char * body : {"", "[]", "{\"messages\": []}", "{\"messages\": [5]}"}) {
-        CHECK(shimmy_chat_apply(chat, body, &json) != SHIMMY_OK);
+        CHECK(shimmy_chat_apply(chat, body, &parser, &json) != SHIMMY_OK);
     }
     const char * body = "{\"messages\": [{\"role\": \"user\", \"content\": \"Hello\"}]}";
-    CHECK(shimmy_chat_apply(chat, body, &json) == SHIMMY_OK);
+    CHECK(shimmy_chat_apply(chat, body, &parser, &json) == SHIMMY_OK);
+    CHECK(parser == nullptr);
     shimmy_string_free(json);
+    shimmy_chat_free(chat);
+}
+
+constexpr const char * tool_template = R"({% if tools %}<tools>{{ tools | tojson }}</tools>{% endif %}{% for m in messages -%}
+<|im_start|>{{ m.role }}
+{{ m.content }}{% if m.tool_calls %}{% for c in m.tool_calls %}<tool_call>
+{"name": "{{ c.function.name }}", "arguments": {{ c.function.arguments | tojson }}}
+</tool_call>{% endfor %}{% endif %}<|im_end|>
+{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
+{% endif %})";
+
+// A tool call byte by byte, whole, and cut anywhere.
+void exercise_parser(const shimmy_model * model) {
+    shimmy_chat * chat = nullptr;
+    CHECK(shimmy_chat_new(model, tool_template, 5.0, &chat) == SHIMMY_OK);
+    const char * body = R"({"messages": [{"role": "user", "content": "Hello"}], "tools": "[{\"type\": \"function\", \"function\":
+        {\"name\": \"look\", \"parameters\": {\"type\": \"object\", \"properties\": {\"at\": {\"type\": \"string\"}}}}}]"})";
+    const std::string answer = "Let me <look>.\n<tool_call>\n{\"name\": \"look\", \"arguments\": {\"at\": \"a \\\"b\\\" \\u00e9\"}}\n</tool_call>";
+    for (size_t piece = 1; piece <= answer.size(); ++piece) {
+        char * json = nullptr;
+        shimmy_chat_parser * parser = nullptr;
+        CHECK(shimmy_chat_apply(chat, body, &parser, &json) == SHIMMY_OK);
+        shimmy_string_free(json);
+        CHECK(parser != nullptr);
+        const size_t length = piece % 2 == 0 ? answer.size() : piece;  // every second time it is cut short
+        for (size_t at = 0; at < length; at += piece) {
+            const char * delta = nullptr;
+            size_t n_delta = 0;
+            CHECK(shimmy_chat_parser_feed(parser, answer.data() + at, std::min(piece, length - at), &delta, &n_delta) == SHIMMY_OK);
+        }
+        CHECK(shimmy_chat_parser_finish(parser, &json) == SHIMMY_OK);
+        CHECK(length < answer.size() || std::string(json).find("\"parsed\":true") != std::string::npos);
+        shimmy_string_free(json);
+        shimmy_chat_parser_free(parser);
+    }
     shimmy_chat_free(chat);
 }
 
@@ -370,6 +410,7 @@ void exercise(const char * path) {
     exercise_embedder(model, prompt, true);
     if (facts.has_template) {
         exercise_chat(model);
+        exercise_parser(model);
     }
     shimmy_model_free(model);
 }

@@ -24,7 +24,6 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # a process that forks must have no other threads
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-os.environ.setdefault("GGML_NO_BACKTRACE", "1")  # llama.cpp would start a debugger at each crash
 
 from image import Image, read_image  # noqa: E402
 from mutations import Mutator, known_keys  # noqa: E402

@@ -22,9 +22,10 @@ from shimmy.commands.session import Session, open_session
 from shimmy.config import Config
 from shimmy.errors import InvalidRequest, UsageError
 from shimmy.models.catalog import Catalog, Entry
-from shimmy.types import Finished, GenerateRequest, Message
+from shimmy.types import ChatParams, Finished, GenerateRequest, Message
 
 _MAX_STDIN = 10_000_000
+_CHAT = ChatParams(extract_reasoning=False)  # what the model thinks is printed, too
 
 
 def run(config: Config, args: Mapping[str, Any]) -> int:
@@ -104,7 +105,7 @@ def _request(args: Mapping[str, Any], session: Session, prompt: str, asked: Mapp
     messages = [Message("user", prompt)]
     if args["--system"] is not None:
         messages.insert(0, Message("system", args["--system"]))
-    return GenerateRequest(1, messages=messages, stop=stop, sampling=sampling, **asked)
+    return GenerateRequest(1, messages=messages, chat=_CHAT, stop=stop, sampling=sampling, **asked)
 
 
 def _answer(entry: Entry, text: str, finished: Finished) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import msgspec
 
 from shimmy.engine.embedding import EmbeddingQueue
 from shimmy.engine.embedding_job import EmbeddingJob
+from shimmy.engine.output import part_end, part_text
 from shimmy.engine.pacer import Pacer
 from shimmy.engine.prefix_cache import PrefixCache, can_fork
 from shimmy.engine.scheduler import Part, Scheduler
@@ -317,25 +318,39 @@ class Engine:
             self._scheduler.finish(sequence)
             self._end(sequence, reason, text)
             return False
-        if text:
+        if text and (delta := part_text(sequence.parser, text)):
             logprobs = None
             if sequence.logprobs:
                 logprobs, sequence.logprobs = sequence.logprobs, []
-            self._events.append(Delta(sequence.id, text, sequence.n_generated, logprobs))
+            self._events.append(
+                Delta(sequence.id, delta.content, sequence.n_generated, logprobs, delta.reasoning, delta.tool_calls)
+            )
         return True
 
     def _end(self, sequence: Sequence, reason: FinishReason, text: str = "") -> None:
         sequence.last_token_at = time.monotonic()
         if not sequence.output.stopped:
             text += sequence.output.flush()
+        delta, called = part_end(sequence.parser, text)
+        if called and reason == "stop":
+            reason = "tool_calls"
         self._events.append(
-            Finished(sequence.id, text, reason, sequence.usage(), sequence.timings(), sequence.logprobs or None)
+            Finished(
+                sequence.id,
+                delta.content,
+                reason,
+                sequence.usage(),
+                sequence.timings(),
+                sequence.logprobs or None,
+                delta.reasoning,
+                delta.tool_calls,
+            )
         )
-        sequence.sampler.close()
+        sequence.close()
 
     def _fail(self, sequence: Sequence, error: ShimmyError) -> None:
         self._events.append(Failed(sequence.id, error.to_wire()))
-        sequence.sampler.close()
+        sequence.close()
 
     def _flush_events(self) -> None:
         if self._events:

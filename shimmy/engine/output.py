@@ -1,9 +1,11 @@
-"""From token bytes to text: whole UTF-8 characters, and stop strings that span tokens."""
+"""From token bytes to text, and from text to a message: whole UTF-8 characters, stop strings, and the parts of a chat answer."""
 
 from __future__ import annotations
 
 import codecs
 from collections.abc import Sequence
+
+from shimmy.native.chat import ChatDelta, ChatParser
 
 
 class TextOutput:
@@ -64,3 +66,22 @@ def _overlap(text: str, stop: str) -> int:
         if text.endswith(stop[:length]):
             return length
     return 0
+
+
+def part_text(parser: ChatParser | None, text: str) -> ChatDelta:
+    """What is new of an answer once ``text`` has come; without a parser all text is content."""
+    return ChatDelta(text) if parser is None else parser.feed(text)
+
+
+def part_end(parser: ChatParser | None, text: str) -> tuple[ChatDelta, bool]:
+    """What is new once the answer has ended with ``text``, and whether functions were called."""
+    if parser is None:
+        return ChatDelta(text), False
+    fed = parser.feed(text)
+    end = parser.finish()
+    last = ChatDelta(
+        fed.content + end.delta.content,
+        fed.reasoning + end.delta.reasoning,
+        [*fed.tool_calls, *end.delta.tool_calls],
+    )
+    return last, bool(end.message.tool_calls)

@@ -9,6 +9,7 @@ from shimmy.engine.output import TextOutput
 from shimmy.types import FinishReason, LoraSet, Timings, TokenLogprob, Usage
 
 if TYPE_CHECKING:
+    from shimmy.native.chat import ChatParser
     from shimmy.native.sampler import Sampler
 
 
@@ -32,6 +33,7 @@ class Sequence:
         "n_past",
         "n_prompt",
         "output",
+        "parser",
         "sampler",
         "seq_id",
         "special",
@@ -48,6 +50,7 @@ class Sequence:
         *,
         max_tokens: int | None,
         stops: Items[str] = (),
+        parser: ChatParser | None = None,
         cache_prompt: bool = True,
         lora: LoraSet = (),
         submitted_at: float = 0.0,
@@ -61,9 +64,8 @@ class Sequence:
         self.sampler = sampler
         self.max_tokens = max_tokens
         self.output = TextOutput(stops)
-        self.special = (
-            False  # logprobs or stop strings: more to do with a token than to show it; set when it is taken in
-        )
+        self.parser = parser
+        self.special = False  # logprobs, stop strings or a parser: more to do with a token than to show it; set when it is taken in
         self.limit = 0  # tokens, prompt included, at which the engine ends it; set when it is taken in
         self.cache_prompt = cache_prompt
         self.lora = lora  # all its cells are computed with these adapters
@@ -102,7 +104,7 @@ class Sequence:
 
     def enter(self, n_ctx: int) -> None:
         """Fix what the engine asks for at each token; a sequence ends where the context of ``n_ctx`` tokens does."""
-        self.special = self.output.has_stops or self.sampler.n_logprobs is not None
+        self.special = self.output.has_stops or self.parser is not None or self.sampler.n_logprobs is not None
         wanted = n_ctx if self.max_tokens is None else self.n_prompt + self.max_tokens
         self.limit = min(wanted, n_ctx)
 
@@ -111,3 +113,9 @@ class Sequence:
         if ended or self.output.stopped:
             return "stop"
         return "length" if len(self.tokens) >= self.limit else None
+
+    def close(self) -> None:
+        """Free what it owns in native memory. Twice is allowed."""
+        self.sampler.close()
+        if self.parser is not None:
+            self.parser.close()

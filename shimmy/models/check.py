@@ -27,7 +27,6 @@ from shimmy.models.gguf_file import (
 from shimmy.models.metadata import ModelMetadata, describe
 from shimmy.models.string_array import first_duplicate
 
-_TENSOR_ALIGNMENT = 32  # TENSOR_ALIGNMENT
 _MOST_LAYERS = 512  # LLAMA_MAX_LAYERS
 _MOST_EXPERTS = 1024  # LLAMA_MAX_EXPERTS
 _ROPE_SCALINGS = ("none", "linear", "yarn", "longrope")
@@ -75,7 +74,6 @@ def check_model_file(path: Path) -> ModelMetadata:
     if not metadata.architecture:
         raise InvalidModelFile(str(path), "does not say which architecture it has")
     reasons = (
-        _wrong_alignment(header),
         wrong_tensors(header),
         _wrong_layers(header, metadata),
         _wrong_numbers(header, metadata),
@@ -87,12 +85,6 @@ def check_model_file(path: Path) -> ModelMetadata:
     if metadata.split_count > 1:
         _check_other_parts(path, metadata)
     return metadata
-
-
-def _wrong_alignment(header: Header) -> Iterator[str]:
-    # A buffer over mapped weights must begin on a multiple of this (ggml_backend_cpu_buffer_from_ptr).
-    if header.tensors and header.alignment < _TENSOR_ALIGNMENT:
-        yield f"aligns its tensors to {header.alignment} bytes; {_TENSOR_ALIGNMENT} is the least; convert the model again"
 
 
 def _per_layer(header: Header, key: str) -> list[int | float]:

@@ -104,6 +104,18 @@ class Sampler:
         """The ``shimmy_sampler *``, for other files of this room."""
         return self._handle
 
+    def open_answer(self, opening: Sequence[int], shown: Sequence[int]) -> None:
+        """The text is a chat answer: ``opening`` are its tokens in the prompt, ``shown`` control tokens whose text is seen."""
+        check(
+            library().shimmy_sampler_open_answer(
+                self._handle,
+                ffi.new("int32_t[]", list(opening) or [0]),
+                len(opening),
+                ffi.new("int32_t[]", list(shown) or [0]),
+                len(shown),
+            )
+        )
+
     def close(self) -> None:
         """Free the sampler. Twice is allowed."""
         library().shimmy_sampler_free(self._handle)

@@ -160,7 +160,7 @@ def _prove_template(model: Model, timeout_s: float, send: Callable[[Report], Non
     timer.daemon = True
     timer.start()
     try:
-        return ChatTemplate(model)
+        return ChatTemplate(model, max_render_s=timeout_s)
     except TemplateFailed as error:
         raise ModelFailed(
             f"the model's chat template fails: {template_reason(error)}", details=error.message

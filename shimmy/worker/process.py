@@ -179,7 +179,7 @@ class Worker:
             case Submit():
                 sequence = prepare(command.request, loaded)
                 if command.request.max_tokens == 0:
-                    sequence.sampler.close()
+                    sequence.close()
                     self._emit([Finished(sequence.id, "", "length", Usage(sequence.n_prompt), Timings())])
                 else:
                     assert isinstance(engine, Engine)  # else prepare() has refused

@@ -187,7 +187,6 @@ def test_impossible_shapes_of_other_architectures_are_refused(
             "bos token added",
         ),
         (added(lambda w: w.add_uint32("general.alignment", 24)), "power of two"),
-        (added(lambda w: w.add_custom_alignment(16)), "aligns its tensors to 16 bytes"),
         (added(lambda w: w.add_uint32("llama.rope.dimension_count_swa", 7)), "dimension_count_swa is 7"),
         (
             added(lambda w: w.add_head_count(2), lambda w: w.add_value_length(8)),

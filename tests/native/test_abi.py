@@ -76,8 +76,11 @@ NULL_CALLS: dict[str, Callable[[], int]] = {
     "embedder_read": lambda: library().shimmy_embedder_read(ffi.NULL, 0, 1, 1, False, ffi.NULL),
     "embedder_release": lambda: library().shimmy_embedder_release(ffi.NULL, 0),
     "embedder_clear": lambda: library().shimmy_embedder_clear(ffi.NULL),
-    "chat_new": lambda: library().shimmy_chat_new(ffi.NULL, ffi.NULL, ffi.NULL),
-    "chat_apply": lambda: library().shimmy_chat_apply(ffi.NULL, ffi.NULL, ffi.NULL),
+    "chat_new": lambda: library().shimmy_chat_new(ffi.NULL, ffi.NULL, 1.0, ffi.NULL),
+    "chat_apply": lambda: library().shimmy_chat_apply(ffi.NULL, ffi.NULL, ffi.NULL, ffi.NULL),
+    "chat_parser_feed": lambda: library().shimmy_chat_parser_feed(ffi.NULL, ffi.NULL, 0, ffi.NULL, ffi.NULL),
+    "chat_parser_finish": lambda: library().shimmy_chat_parser_finish(ffi.NULL, ffi.NULL),
+    "sampler_open_answer": lambda: library().shimmy_sampler_open_answer(ffi.NULL, ffi.NULL, 0, ffi.NULL, 0),
 }
 
 
@@ -94,7 +97,7 @@ def test_every_call_that_returns_a_status_is_tried_with_null() -> None:
 
 
 def test_null_can_be_freed() -> None:
-    for name in ("string", "model", "sampler", "context", "embedder", "chat"):
+    for name in ("string", "model", "sampler", "context", "embedder", "chat", "chat_parser"):
         getattr(library(), f"shimmy_{name}_free")(ffi.NULL)
     library().shimmy_context_interrupt(ffi.NULL, True)
     assert library().shimmy_context_logits(ffi.NULL, 0) == ffi.NULL

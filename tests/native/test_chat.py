@@ -37,7 +37,7 @@ def test_a_conversation_is_rendered_by_the_model_s_template(chatml: ChatTemplate
         Message("assistant", "Hi"),
         Message("user", "Bye"),
     ]
-    rendered = chatml.render(messages)
+    rendered, _ = chatml.render(messages)
     assert rendered.prompt == (
         "<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nHello<|im_end|>\n"
         "<|im_start|>assistant\nHi<|im_end|>\n<|im_start|>user\nBye<|im_end|>\n<|im_start|>assistant\n"
@@ -45,14 +45,14 @@ def test_a_conversation_is_rendered_by_the_model_s_template(chatml: ChatTemplate
 
 
 def test_the_answer_is_opened_only_when_asked(chatml: ChatTemplate) -> None:
-    rendered = chatml.render([Message("user", "Hello")], add_generation_prompt=False)
+    rendered, _ = chatml.render([Message("user", "Hello")], add_generation_prompt=False)
     assert rendered.prompt == "<|im_start|>user\nHello<|im_end|>\n"
 
 
 @settings(max_examples=100, deadline=None)
 @given(content=st.text(max_size=60))
 def test_any_content_is_rendered_as_it_is(chatml: ChatTemplate, content: str) -> None:
-    assert chatml.render([Message("user", content)]).prompt == (
+    assert chatml.render([Message("user", content)])[0].prompt == (
         f"<|im_start|>user\n{content}<|im_end|>\n<|im_start|>assistant\n"
     )
 
@@ -71,12 +71,12 @@ def test_an_empty_conversation_is_refused(chatml: ChatTemplate) -> None:
 
 def test_another_template_takes_the_model_s_place(llama: Model) -> None:
     with closing(ChatTemplate(llama, LOOP)) as template:
-        assert template.render([Message("user", "Hello")]).prompt == "user: Hello\n"
+        assert template.render([Message("user", "Hello")])[0].prompt == "user: Hello\n"
 
 
 def test_a_template_that_refuses_the_messages_fails_with_its_own_words(llama: Model) -> None:
     with closing(ChatTemplate(llama, RAISES_WITHOUT_USER)) as template:
-        assert template.render([Message("user", "a")]).prompt == "user: a\n"
+        assert template.render([Message("user", "a")])[0].prompt == "user: a\n"
         with pytest.raises(TemplateFailed, match="must be of the user"):
             template.render([Message("assistant", "a")])
 
@@ -125,14 +125,15 @@ def test_a_model_without_a_template_has_no_chat(tmp_path: Path) -> None:
         b'{"messages": [{"role": 5, "content": "a"}]}',
         b'{"messages": [{"role": "user", "content": 5}]}',
         b'{"messages": [{"role": "user", "content": "a"}], "add_generation_prompt": "maybe"}',
+        b'{"messages": [{"role": "user", "content": "a"}], "tools": [1]}',
         b'{"messages": [{"role": "user", "content": "\xff\xfe"}]}',
         b"[" * 5000,
     ],
 )
 def test_a_body_of_another_shape_is_refused(chatml: ChatTemplate, request_body: bytes) -> None:
-    out = ffi.new("char **")
+    out, parser = ffi.new("char **"), ffi.new("shimmy_chat_parser **")
     with pytest.raises(InvalidRequest):  # TemplateFailed is one
-        check(library().shimmy_chat_apply(chatml._handle, request_body, out))
+        check(library().shimmy_chat_apply(chatml._handle, request_body, parser, out))
     assert out[0] == ffi.NULL
 
 
@@ -148,5 +149,5 @@ def test_a_template_is_used_by_threads_at_once(
     chatml: ChatTemplate, run_in_threads: Callable[[Callable[[], object]], list[object]]
 ) -> None:
     messages = [Message("user", "Hello")]
-    prompt = chatml.render(messages).prompt
-    assert run_in_threads(lambda: {chatml.render(messages).prompt for _ in range(50)}) == [{prompt}] * 4
+    prompt = chatml.render(messages)[0].prompt
+    assert run_in_threads(lambda: {chatml.render(messages)[0].prompt for _ in range(50)}) == [{prompt}] * 4

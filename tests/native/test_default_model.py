@@ -25,7 +25,7 @@ def model(default_model: Path) -> Iterator[Model]:
 
 def test_its_template_adds_its_own_system_message(model: Model) -> None:
     with closing(ChatTemplate(model)) as template:
-        rendered = template.render([Message("user", "Hello")])
+        rendered, _ = template.render([Message("user", "Hello")])
     assert rendered.prompt == (
         "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
         "<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n"

@@ -1,0 +1,44 @@
+// One parsed chat template, rendered with bounds.
+#pragma once
+
+#include "chat-auto-parser.h"
+#include "chat.h"
+
+#include <optional>
+#include <string>
+
+namespace shimmy {
+
+struct Prompt {
+    std::string text;
+    std::string opening;  // what the template puts there to open the answer: the end of `text`
+};
+
+// A template of llama.cpp's with what its analysis taught, made once. Immutable after its construction.
+class ChatTemplate {
+  public:
+    // Throws what parsing throws, and what rendering the probe conversations throws.
+    ChatTemplate(const std::string & source, const std::string & bos, const std::string & eos);
+    ChatTemplate(const ChatTemplate &) = delete;
+    ChatTemplate & operator=(const ChatTemplate &) = delete;
+
+    const jinja::caps & caps() const { return parsed_.caps; }
+    const std::string & source() const { return parsed_.src; }
+
+    // The prompt for `params`, whose messages are already as the template wants them.
+    Prompt render(const autoparser::generation_params & params) const;
+
+    // Prompt, grammar and parser as common makes them: by the template's own handler, or from the analysis.
+    common_chat_params apply(autoparser::generation_params params) const;
+
+  private:
+    std::string execute(jinja::context & ctx, const autoparser::generation_params & params) const;
+    Prompt render_direct(const autoparser::generation_params & params) const;
+    bool renders_as_handler(const autoparser::generation_params & params) const;
+
+    common_chat_template parsed_;
+    std::optional<autoparser::autoparser> analysis_;  // none: common has a handler for this template
+    bool direct_ = true;                              // the handler's prompt is what the template alone gives
+};
+
+}  // namespace shimmy

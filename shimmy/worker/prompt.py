@@ -1,0 +1,129 @@
+"""A request's prompt, and what its answer must look like."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from shimmy.errors import InvalidRequest, TemplateFailed
+from shimmy.native.chat import ChatParser, Rendered
+from shimmy.native.grammar import Grammar
+from shimmy.native.model import Model
+from shimmy.types import GenerateRequest, Trigger
+from shimmy.worker.infill import infill_tokens
+from shimmy.worker.loading import LoadedModel, template_reason
+from shimmy.worker.tokens import check_tokens, tokenize
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Tokens, and of the answer: stop strings, grammar (valid until the next request's), parser.
+
+    opening  the tokens at the end that the grammar begins with
+    shown    control tokens whose text the parser needs to see
+    """
+
+    tokens: list[int]
+    stops: Sequence[str] = ()
+    grammar: Grammar | None = None
+    parser: ChatParser | None = None
+    opening: Sequence[int] = ()
+    shown: Sequence[int] = ()
+
+
+def make_prompt(request: GenerateRequest, loaded: LoadedModel) -> Prompt:
+    """Raises InvalidRequest naming the field, TemplateFailed."""
+    if request.grammar is not None and request.json_schema is not None:
+        raise InvalidRequest("grammar and json_schema exclude each other: send one of them", param="grammar")
+    if request.messages is not None and request.prompt_tokens is None and request.suffix is None:
+        return _chat_prompt(request, loaded)
+    if request.chat.tools is not None:
+        raise InvalidRequest("tools go with messages, not with a prompt", param="tools")
+    return Prompt(_plain_tokens(request, loaded), grammar=_own_grammar(request, loaded))
+
+
+def _own_grammar(request: GenerateRequest, loaded: LoadedModel) -> Grammar | None:
+    """What the request itself says that the answer must match."""
+    if request.json_schema is not None:
+        return loaded.grammars.json_schema(request.json_schema)
+    return None if request.grammar is None else loaded.grammars.grammar(request.grammar)
+
+
+def _plain_tokens(request: GenerateRequest, loaded: LoadedModel) -> list[int]:
+    if request.suffix is not None:
+        return infill_tokens(request, loaded)
+    if request.prompt_tokens is not None:
+        return check_tokens(loaded.model, request.prompt_tokens, "prompt")
+    if request.prompt is None:
+        raise InvalidRequest("one of prompt, prompt_tokens and messages is needed", param="prompt")
+    return tokenize(loaded.model, request.prompt, "prompt")
+
+
+def _chat_prompt(request: GenerateRequest, loaded: LoadedModel) -> Prompt:
+    if loaded.chat is None:
+        raise InvalidRequest("this model has no chat template: send a prompt instead of messages", param="messages")
+    if not request.messages:
+        raise InvalidRequest("messages is empty", param="messages")
+    chat = request.chat
+    if request.grammar is not None and chat.tools is not None and chat.tool_choice != "none":
+        raise InvalidRequest("grammar and tools exclude each other: send one of them", param="grammar")
+    try:
+        rendered, parser = loaded.chat.render(request.messages, chat, json_schema=request.json_schema)
+    except TemplateFailed as error:
+        message = f"the model's chat template refuses the messages: {template_reason(error)}"
+        raise TemplateFailed(message, param="messages", details=error.message) from error
+    try:
+        return _answered_by(rendered, parser, request, loaded)
+    except BaseException:
+        if parser is not None:
+            parser.close()
+        raise
+
+
+def _answered_by(
+    rendered: Rendered, parser: ChatParser | None, request: GenerateRequest, loaded: LoadedModel
+) -> Prompt:
+    if not rendered.grammar and request.chat.tool_choice not in {"auto", "none"}:
+        message = "this model's chat template knows no tool calls: leave tool_choice at auto"
+        raise InvalidRequest(message, param="tool_choice")
+    tokens = tokenize(loaded.model, rendered.prompt, "prompt")
+    shown = _single_tokens(loaded.model, rendered.preserved_tokens)
+    if not rendered.grammar or request.grammar is not None:
+        return Prompt(tokens, rendered.stops, _own_grammar(request, loaded), parser, shown=shown)
+    opening = [] if rendered.grammar_lazy else _opening_tokens(loaded.model, rendered.opening)
+    control = [token for token in opening if not loaded.model.piece(token)]
+    try:
+        grammar = loaded.grammars.grammar(
+            rendered.grammar,
+            lazy=rendered.grammar_lazy,
+            triggers=_triggers(loaded.model, rendered),
+            preserved=sorted({*shown, *control}),
+        )
+    except InvalidRequest as error:
+        param = "tools" if request.chat.tools is not None else "json_schema"
+        raise InvalidRequest(f"{param} makes a grammar that cannot be used: {error.message}", param=param) from error
+    return Prompt(tokens, rendered.stops, grammar, parser, opening, shown)
+
+
+def _single_tokens(model: Model, texts: Sequence[str]) -> list[int]:
+    """Those of the texts that are one token."""
+    found = [model.tokenize(text, add_special=False) for text in texts]
+    return [tokens[0] for tokens in found if len(tokens) == 1]
+
+
+def _opening_tokens(model: Model, text: str) -> list[int]:
+    """As llama.cpp feeds them to a grammar: without a space that only the tokenizer puts first."""
+    tokens = model.tokenize(text, add_special=False)
+    if tokens and not text[:1].isspace() and model.piece(tokens[0])[:1].isspace():
+        return tokens[1:]
+    return tokens
+
+
+def _triggers(model: Model, rendered: Rendered) -> list[Trigger]:
+    """A word that is one token triggers as that token, as in llama-server."""
+    out = []
+    for trigger in rendered.triggers if rendered.grammar_lazy else ():
+        tokens = model.tokenize(trigger.value, add_special=False) if trigger.kind == "word" else []
+        one = len(tokens) == 1
+        out.append(Trigger("token", trigger.value, tokens[0]) if one else Trigger(trigger.kind, trigger.value))
+    return out
