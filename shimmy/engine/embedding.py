@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from shimmy.engine.embedding_job import EmbeddingJob
-from shimmy.engine.pacer import Pacer
+from shimmy.engine.pacer import SIZES, Pacer
 from shimmy.errors import Cancelled, ShimmyError
 from shimmy.native.embedder import Embedder, EmbedRun
 from shimmy.types import Event, Failed
@@ -81,7 +81,8 @@ class EmbeddingQueue:
         """
         self._pacer.decode_s = last_step_s
         self._events = []
-        batch = self._plan(self._pacer.slice_size(1 if waiting else 0))
+        first = waiting and not self.n_tokens  # what a token costs is not known yet
+        batch = self._plan(SIZES[0] if first else self._pacer.slice_size(1 if waiting else 0))
         if batch:
             self._compute(batch)
         self._jobs.rotate(-1)

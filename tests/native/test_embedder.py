@@ -14,11 +14,12 @@ import pytest
 from gguf import GGUFReader
 from numpy.typing import NDArray
 
-from shimmy.errors import Cancelled, InvalidRequest, KvCacheFull
+from shimmy.errors import Cancelled, GenerationFailed, InvalidRequest, KvCacheFull
+from shimmy.native.context import Context
 from shimmy.native.embedder import Embedder, EmbedRun, SequencePooling
 from shimmy.native.model import Model
 from shimmy.types import ContextParams, ModelParams
-from tests.tiny.models import write_reranker
+from tests.tiny.models import write_causal_reranker, write_llama, write_reranker
 
 TEXTS = ["the cat sat on the mat", "hello", "once upon a time there was a king who had three daughters", "hello world"]
 WIDTH = 64
@@ -178,6 +179,54 @@ def test_a_classifier_s_scores_are_numpy_s_from_its_weights(
             ranks.read(0, "mean")
         with pytest.raises(InvalidRequest, match="mean, cls or last"):
             hidden.read(0, "rank")
+
+
+def test_a_causal_classifier_scores_the_last_token_also_of_a_text_in_parts(
+    tmp_path: Path, make_embedder: MakeEmbedder
+) -> None:
+    path = write_causal_reranker(tmp_path / "qwen3.gguf")
+    weight = next(np.array(t.data, np.float64) for t in GGUFReader(path).tensors if t.name == "cls.output.weight")
+    with closing(Model(path, ModelParams())) as model, ExitStack() as stack:
+        ranks = stack.enter_context(closing(make_embedder(model, rank=True)))
+        hidden = stack.enter_context(closing(make_embedder(model)))
+        tokens = model.tokenize(TEXTS[2] * 3)
+        hidden.step([EmbedRun(0, tokens)])
+        logits = weight @ floats(hidden.read(0, "last")).astype(np.float64)
+        wanted = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()  # qwen3 gives probabilities
+        for start in range(0, len(tokens), 11):
+            ranks.step([EmbedRun(0, tokens[start : start + 11]), EmbedRun(1, tokens[:5])])
+            ranks.release(1)
+        np.testing.assert_allclose(floats(ranks.read(0, "rank")), wanted, atol=5e-3)
+        assert 0.001 < wanted[0] < 0.999
+
+
+def test_a_decoder_that_looks_both_ways_reads_a_text_whole_and_generates_nothing(
+    tmp_path: Path, make_embedder: MakeEmbedder
+) -> None:
+    path = write_llama(tmp_path / "both.gguf", causal=False)
+    with closing(Model(path, ModelParams())) as model, closing(make_embedder(model)) as embedder:
+        assert embedder.facts.whole
+        sequences = [model.tokenize(text) for text in ("the cat sat on", "the cat ran on")]
+        embedder.step([EmbedRun(number, tokens) for number, tokens in enumerate(sequences)])
+        first = [floats(embedder.read(number, "cls")) for number in range(2)]
+        assert np.abs(first[0] - first[1]).max() > 0.01  # the first token has seen the words behind it
+        with pytest.raises(InvalidRequest, match="whole"):
+            embedder.step([EmbedRun(0, [3])])
+        with pytest.raises(InvalidRequest) as raised:
+            Context(model, ContextParams(n_threads=1), n_ctx=128, n_seq_max=1)
+        assert raised.value.facts["param"] == "model"
+
+
+def test_numbers_that_are_not_finite_are_an_error_and_no_vector(tmp_path: Path, make_embedder: MakeEmbedder) -> None:
+    path = write_reranker(tmp_path / "nan.gguf")
+    offset = next(tensor.data_offset for tensor in GGUFReader(path).tensors if tensor.name == "token_embd_norm.weight")
+    data = bytearray(path.read_bytes())
+    data[offset : offset + 4] = np.float32("nan").tobytes()
+    path.write_bytes(data)
+    with closing(Model(path, ModelParams())) as model, closing(make_embedder(model)) as embedder:
+        embedder.step([EmbedRun(0, [5, 6])])
+        with pytest.raises(GenerationFailed, match="not finite"):
+            embedder.read(0, "mean")
 
 
 def test_more_labels_than_a_hidden_state_has_numbers_are_refused(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from tests.tiny.models import (
+    write_causal_reranker,
     write_embedding,
     write_hybrid,
     write_llama,
@@ -16,6 +17,7 @@ from tests.tiny.models import (
 )
 
 for write in (
+    write_causal_reranker,
     write_embedding,
     write_hybrid,
     write_llama,

@@ -138,10 +138,16 @@ def write_llama(
     chat_template: str | None = CHATML,
     raw_bytes: bool = False,
     fim: bool = False,
+    causal: bool = True,
 ) -> Path:
-    """A llama: full attention, llama.cpp's plain KV cache; ``fim``: its vocabulary can fill in the middle."""
+    """A llama: full attention, llama.cpp's plain KV cache; ``fim``: its vocabulary can fill in the middle.
+
+    Not ``causal``: it sees a text in both directions, and only makes embeddings.
+    """
     writer = _writer(path, "llama", n_ctx, n_layer)
     _add_attention(writer)
+    if not causal:
+        writer.add_causal_attention(False)
     add_byte_pair_vocabulary(writer, n_vocab, chat_template, fim=fim)
     weights = _Weights(writer, seed)
     weights.embeddings(n_vocab, raw_bytes=raw_bytes, fim=fim)
@@ -291,6 +297,25 @@ def write_reranker(
     weights.vector("cls.bias", 0.1)
     weights.matrix("cls.output.weight", n_labels, N_EMBD, gain=3)
     weights.vector("cls.output.bias", -0.2, n_labels)
+    return _finish(writer, path)
+
+
+def write_causal_reranker(path: Path, *, n_ctx: int = 2048, seed: int = 0) -> Path:
+    """A qwen3 with a classifier of two labels over the last token's hidden state."""
+    n_layer, n_vocab = 2, 512
+    writer = _writer(path, "qwen3", n_ctx, n_layer)
+    _add_attention(writer)
+    writer.add_pooling_type(PoolingType.RANK)
+    writer.add_classifier_output_labels(["yes", "no"])
+    writer.add_string("tokenizer.chat_template.rerank", "query: {query} document: {document} answer:")
+    add_byte_pair_vocabulary(writer, n_vocab, None)
+    weights = _Weights(writer, seed)
+    weights.embeddings(n_vocab, raw_bytes=False)
+    weights.matrix("cls.output.weight", 2, N_EMBD, gain=3)
+    for layer in range(n_layer):
+        weights.attention(layer)
+        weights.query_key_norms(layer)
+        weights.feed_forward(layer)
     return _finish(writer, path)
 
 

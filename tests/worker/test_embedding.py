@@ -17,7 +17,7 @@ from shimmy.native.model import Model
 from shimmy.types import MAX_INPUTS, ContextParams, Embedded, EmbedRequest, ModelParams, Reranked, RerankRequest
 from shimmy.worker.client import WorkerClient
 from shimmy.worker.sizing import choose_embedder
-from tests.tiny.models import write_reranker
+from tests.tiny.models import write_causal_reranker, write_reranker
 from tests.worker.running import collect, pong_when, ready, request, run, started, stats, within
 from tests.worker.test_sizing import facts
 
@@ -270,6 +270,22 @@ def test_a_reranker_s_own_template_makes_the_text(tmp_path: Path) -> None:
     wanted = [float(scores[0]) for scores in directly(path, tokens, "rank", normalize=False)]
     found = {ranked.index: ranked.score for ranked in answer.results}
     assert [found[0], found[1]] == pytest.approx(wanted, abs=1e-2)
+
+
+def test_a_causal_reranker_ranks_and_still_generates(tmp_path: Path) -> None:
+    path = write_causal_reranker(tmp_path / "qwen3.gguf")
+
+    async def body() -> None:
+        async with ready(path) as (worker, _):
+            answer = await worker.rerank(RerankRequest(1, "a king", DOCUMENTS))
+            texts = [f"query: a king document: {document} answer:" for document in DOCUMENTS]
+            tokens = tokenized(path, texts, add_special=False)
+            wanted = [float(scores[0]) for scores in directly(path, tokens, "rank", normalize=False)]
+            found = {ranked.index: ranked.score for ranked in answer.results}
+            assert [found[index] for index in range(len(DOCUMENTS))] == pytest.approx(wanted, abs=1e-2)
+            assert len((await collect(worker, request(2, max_tokens=5))).text) > 0
+
+    run(body())
 
 
 @pytest.mark.parametrize(
