@@ -2,6 +2,7 @@
 
 #include "adapter.h"
 #include "error.h"
+#include "state.h"
 
 #include <algorithm>
 #include <chrono>
@@ -26,6 +27,7 @@ shimmy_context::shimmy_context(const shimmy_model & model, const shimmy_context_
     : model_(model), unified_(params.kv_unified), spin_(params.spin), n_outputs_max_(params.n_outputs_max) {
     llama_context_params p = to_llama(params);
     check_cache_types(model.model.get(), p);
+    settings_hash_ = hash_settings(params);
     p.abort_callback = on_abort;
     p.abort_callback_data = &interrupted;
     forget_log();
@@ -62,6 +64,13 @@ void shimmy_context::set_adapters(shimmy_adapter * const * adapters, const float
     }
     steady_.seq_ids.clear();
     llama_set_adapters_lora(context_.get(), loras.data(), loras.size(), factors.data());
+}
+
+uint64_t shimmy_context::fingerprint() {
+    if (fingerprint_ == 0) {
+        fingerprint_ = hash_model(model_) ^ settings_hash_;
+    }
+    return fingerprint_;
 }
 
 void shimmy_context::check_seq(int32_t seq_id) const {

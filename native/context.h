@@ -44,6 +44,9 @@ struct shimmy_context {
     const float * logits(int32_t run) const;
     const char * memory_kind() const;
 
+    // What a saved state must agree on: the model, and the settings that its cells depend on.
+    uint64_t fingerprint();
+
     llama_context * get() const { return context_.get(); }
     llama_memory_t memory() const { return llama_get_memory(context_.get()); }
     bool unified() const { return unified_; }
@@ -65,6 +68,8 @@ struct shimmy_context {
     void compute(const shimmy_step_batch & in, shimmy_step_result & out);
 
     const shimmy_model & model_;
+    uint64_t settings_hash_ = 0;
+    uint64_t fingerprint_ = 0;  // once it was asked for
     bool unified_;
     int32_t spin_;
     int32_t n_outputs_max_;

@@ -155,40 +155,4 @@ int32_t shimmy_context_clear(shimmy_context * context) {
     });
 }
 
-int32_t shimmy_context_state_size(shimmy_context * context, int32_t seq_id, int32_t flags, size_t * size) {
-    return guarded([&] {
-        require(context != nullptr && size != nullptr, "a pointer is NULL");
-        require(flags == 0 || flags == LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY, "flags must be 0 or 1");
-        context->check_seq(seq_id);
-        *size = llama_state_seq_get_size_ext(context->get(), seq_id, static_cast<llama_state_seq_flags>(flags));
-    });
-}
-
-int32_t shimmy_context_state_get(shimmy_context * context, int32_t seq_id, int32_t flags, uint8_t * data, size_t * size) {
-    return guarded([&] {
-        require(context != nullptr && data != nullptr && size != nullptr, "a pointer is NULL");
-        require(flags == 0 || flags == LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY, "flags must be 0 or 1");
-        context->check_seq(seq_id);
-        const auto f = static_cast<llama_state_seq_flags>(flags);
-        require(*size >= llama_state_seq_get_size_ext(context->get(), seq_id, f), "the buffer is too small");
-        *size = llama_state_seq_get_data_ext(context->get(), data, *size, seq_id, f);
-        if (*size == 0) {
-            throw Error(SHIMMY_E_COMPUTE, "the state could not be read");
-        }
-    });
-}
-
-int32_t shimmy_context_state_set(shimmy_context * context, int32_t seq_id, int32_t flags, const uint8_t * data,
-                                 size_t size) {
-    return guarded([&] {
-        require(context != nullptr && data != nullptr && size > 0, "a pointer is NULL or the state is empty");
-        require(flags == 0 || flags == LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY, "flags must be 0 or 1");
-        context->check_seq(seq_id);
-        const auto f = static_cast<llama_state_seq_flags>(flags);
-        forget_log();
-        require(llama_state_seq_set_data_ext(context->get(), data, size, seq_id, f) == size,
-                "the state does not fit this context");
-    });
-}
-
 }  // extern "C"

@@ -345,7 +345,9 @@ SHIMMY_API int32_t shimmy_context_seq_range(shimmy_context * context, int32_t se
 SHIMMY_API int32_t shimmy_context_clear(shimmy_context * context);
 
 // State of one sequence. flags: 0 all, 1 only the part that is no full attention. `state_get` writes `*size` bytes into `data`,
-// whose capacity is `*size` (ask `state_size` first).
+// whose capacity is `*size` (ask `state_size` first). `state_set` refuses, with the parameter "state" and nothing changed, what no
+// context with the same model and settings has saved, and what is cut short or damaged; where there is no room for it, the sequence
+// is empty afterwards. A state is for this machine and build. Its checksum finds damage, not malice: take no stranger's states.
 SHIMMY_API int32_t shimmy_context_state_size(shimmy_context * context, int32_t seq_id, int32_t flags, size_t * size);
 SHIMMY_API int32_t shimmy_context_state_get(shimmy_context * context, int32_t seq_id, int32_t flags, uint8_t * data,
                                             size_t * size);

@@ -252,7 +252,11 @@ class Context:
         check(library().shimmy_context_clear(self._handle))
 
     def save_state(self, seq_id: int, *, partial: bool = False) -> bytes:
-        """The state of a sequence; ``partial``: only what is no full attention."""
+        """The state of a sequence; ``partial``: only what is no full attention.
+
+        For this machine and build, the same model, and a context of the same cache types and positions. Which adapters its cells
+        were computed with is the caller's to remember.
+        """
         size = ffi.new("size_t *")
         flags = PARTIAL_STATE if partial else 0
         check(library().shimmy_context_state_size(self._handle, seq_id, flags, size))
@@ -261,7 +265,11 @@ class Context:
         return bytes(ffi.buffer(data, size[0]))
 
     def restore_state(self, seq_id: int, state: bytes, *, partial: bool = False) -> None:
-        """Put a saved state into a sequence. Raises InvalidRequest where it does not fit."""
+        """Put a saved state into a sequence, in place of what it holds.
+
+        Raises InvalidRequest (param "state"): for bytes that are no such state, damaged or of another model the sequence stays as
+        it is; where there is no room it is empty afterwards.
+        """
         flags = PARTIAL_STATE if partial else 0
         data = ffi.from_buffer("uint8_t[]", state)
         check(library().shimmy_context_state_set(self._handle, seq_id, flags, data, len(state)))

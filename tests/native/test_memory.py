@@ -168,27 +168,3 @@ def test_the_partial_state_is_smaller_than_the_whole(
     assert kind == "recurrent" or len(partial) < len(whole)
     context.restore_state(0, partial, partial=True)
     assert context.seq_range(0)[1] == 199
-
-
-def test_a_state_that_does_not_fit_is_refused(llama: Model, swa: Model, make_context: MakeContext) -> None:
-    context = make_context(llama)
-    context.step([Run(0, 0, text_tokens(llama, 70), None)])
-    state = context.save_state(0)
-    other = make_context(swa)
-    other.step([Run(0, 0, text_tokens(swa, 70), None)])
-    for wrong in (state[:-1], state[: len(state) // 2], state[:3], state + b"x", other.save_state(0)):
-        with pytest.raises(InvalidRequest):
-            context.restore_state(1, wrong)
-    context.clear()
-    context.restore_state(1, state)
-    assert context.seq_range(1) == (0, 69)
-    with pytest.raises(InvalidRequest):  # 70 tokens do not fit
-        make_context(llama, n_ctx=256, n_seq_max=4, kv_unified=False).restore_state(
-            0, make_state(make_context, llama, 300)
-        )
-
-
-def make_state(make_context: MakeContext, model: Model, n: int) -> bytes:
-    context = make_context(model, n_ctx=512)
-    context.step([Run(0, 0, (text_tokens(model, 200) * 2)[:n], None)])
-    return context.save_state(0)
