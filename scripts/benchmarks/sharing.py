@@ -1,0 +1,109 @@
+"""Workers beside other work: threads that spin while the cores are theirs, and threads that never spin for long.
+
+usage: scripts/bench sharing [--rounds N] [--model NAME] [--tokens N]
+
+Every round runs both kinds of worker in turn alone, beside one busy process and beside a second worker of the same kind. Prints
+medians of decoded tokens/s of 1 and of 8 streams, and writes build/bench/sharing.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+from engine import Ours
+from peers import ROOT, find_model
+
+BUSY = [sys.executable, "-c", "while True: pass"]
+KINDS: dict[str, dict[str, str]] = {
+    "spins while the cores are its own": {},
+    "GOMP_SPINCOUNT=1000": {"GOMP_SPINCOUNT": "1000"},
+}
+COMPANIES = ("alone", "beside a busy process", "beside its twin")
+
+
+@asynccontextmanager
+async def worker(model: Path, threads: int, environment: dict[str, str]) -> AsyncIterator[Ours]:
+    """A loaded worker that was started in ``environment``."""
+    os.environ.update(environment)
+    ours = Ours(model, threads)
+    await ours.start()
+    for name in environment:
+        del os.environ[name]
+    try:
+        yield ours
+    finally:
+        await ours.close()
+
+
+@asynccontextmanager
+async def company(name: str, twin: Ours) -> AsyncIterator[None]:
+    """Whoever uses the cores besides."""
+    if name == "beside a busy process":
+        process = subprocess.Popen(BUSY)  # noqa: ASYNC220 - starts at once
+        try:
+            yield
+        finally:
+            process.kill()
+            process.wait()
+    elif name == "beside its twin":
+        work = asyncio.create_task(twin.generate(1, 16, 7000))
+        try:
+            yield
+        finally:
+            work.cancel()
+            with suppress(asyncio.CancelledError):
+                await work
+    else:
+        yield
+
+
+async def measure(model: Path, threads: int, rounds: int, tokens: int) -> dict[str, list[float]]:
+    """Tokens/s by kind, company and number of streams."""
+    speeds: dict[str, list[float]] = defaultdict(list)
+    for number in range(1, rounds + 1):
+        for kind, environment in KINDS.items():
+            async with worker(model, threads, environment) as ours, worker(model, threads, environment) as twin:
+                await ours.decode_many(0, 8)
+                for name in COMPANIES:
+                    async with company(name, twin):
+                        one = await ours.decode_one(number, tokens)
+                        eight, _, _ = await ours.decode_many(number, tokens)
+                    print(f"round {number}: {kind}, {name}: {one:.1f}, {eight:.1f}", file=sys.stderr, flush=True)
+                    speeds[f"{kind} | {name} | 1"].append(one)
+                    speeds[f"{kind} | {name} | 8"].append(eight)
+    return speeds
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(prog="scripts/bench sharing", description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--model", help="a name from `shimmy list` or a path; the default model where not given")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--tokens", type=int, default=48, help="generated tokens of each stream")
+    args = parser.parse_args()
+    speeds = asyncio.run(measure(find_model(args.model), args.threads, args.rounds, args.tokens))
+    print(f"{'tokens/s of 1 and 8 streams':<36}" + "".join(f"{name:>24}" for name in COMPANIES))
+    for kind in KINDS:
+        row = f"{kind:<36}"
+        for name in COMPANIES:
+            one, eight = (statistics.median(speeds[f"{kind} | {name} | {n}"]) for n in (1, 8))
+            row += f"{one:>15.1f}, {eight:>7.1f}"
+        print(row)
+    folder = ROOT / "build" / "bench"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "sharing.json").write_text(json.dumps(speeds, indent=1), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
