@@ -47,25 +47,27 @@ inline float sum_lanes(const Lanes & x) {
     return reduce_lanes(x, [](auto & a, const auto & b) { a += b; });
 }
 
-// x = exp(x) for x <= 0, relative error below 3e-7: Cephes' expf, by reduction with ln 2 in two parts and a polynomial of degree 6.
-// What is below -87, or no number, gives about 1e-38, which counts for nothing.
-inline __attribute__((always_inline)) void exp_nonpositive(Lanes & x) {
+constexpr float log2_e = 1.44269504088896341f;
+
+// x = 2^x for x <= 0, relative error below 3e-7: the Taylor polynomial of degree 6 between -1/2 and 1/2, times a power of two that is
+// added to the exponent's bits. What is below -125, or no number, gives about 1e-38, which counts for nothing.
+inline __attribute__((always_inline)) void exp2_nonpositive(Lanes & x) {
     Lanes floor;
-    fill(floor, -87.0f);
+    fill(floor, -125.0f);
     x = x > floor ? x : floor;
-    const float magic = 12582912.0f;  // 1.5 * 2^23: adding and taking it away rounds to the nearest integer
-    const Lanes n = (x * 1.44269504088896341f + magic) - magic;
-    const Lanes r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
-    Lanes p = r * 1.9875691500e-4f + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    p = p * r * r + r + 1.0f;
-    const LaneBits bits = (__builtin_convertvector(n, LaneBits) + 127) << 23;
-    Lanes scale;
-    std::memcpy(&scale, &bits, sizeof scale);
-    x = p * scale;
+    const Lanes shifted = x + 12582912.0f;  // 1.5 * 2^23: its lowest bits are the nearest integer
+    const Lanes f = x - (shifted - 12582912.0f);
+    Lanes p = f * 1.540353039e-4f + 1.333355815e-3f;
+    p = p * f + 9.618129108e-3f;
+    p = p * f + 5.550410866e-2f;
+    p = p * f + 2.402265070e-1f;
+    p = p * f + 6.931471806e-1f;
+    p = p * f + 1.0f;
+    LaneBits exponent, bits;
+    std::memcpy(&exponent, &shifted, sizeof exponent);
+    std::memcpy(&bits, &p, sizeof bits);
+    bits += exponent << 23;
+    std::memcpy(&x, &bits, sizeof x);
 }
 
 }  // namespace shimmy

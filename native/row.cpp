@@ -8,6 +8,15 @@
 
 namespace shimmy {
 
+namespace {
+
+constexpr int32_t stretch = 16 * block;  // summed up as floats in each lane; their sums are added as doubles
+
+// Finite, so that 0 / temperature stays 0 for the smallest temperatures.
+float inverse(float temperature) { return std::min(1.0f / temperature, std::numeric_limits<float>::max() / 2.0f); }
+
+}  // namespace
+
 void Row::start(float * logits, int32_t n) {
     logits_ = base_ = logits;
     n_ = n;
@@ -113,18 +122,35 @@ void Row::collect(float low, std::vector<Candidate> & out) {
     }
 }
 
-// The k-th largest block maximum is a lower bound for the k-th largest logit: k different tokens are at least as large.
+// The k-th largest block maximum, a lower bound for the k-th largest logit: k different tokens are at least as large. A heap of the k
+// largest so far is seldom touched, and so faster than a selection as long as k is a small part of all.
+float Row::kth_block(size_t k) {
+    if (k >= blocks_.size()) {
+        return -infinity;
+    }
+    const auto kth = blocks_.begin() + static_cast<std::ptrdiff_t>(k);
+    if (k > blocks_.size() / 8) {
+        order_ = blocks_;
+        const auto nth = order_.begin() + static_cast<std::ptrdiff_t>(k - 1);
+        std::nth_element(order_.begin(), nth, order_.end(), std::greater<float>());
+        return *nth;
+    }
+    order_.assign(blocks_.begin(), kth);
+    std::make_heap(order_.begin(), order_.end(), std::greater<float>());
+    for (auto b = kth; b != blocks_.end(); ++b) {
+        if (*b > order_.front()) {
+            std::pop_heap(order_.begin(), order_.end(), std::greater<float>());
+            order_.back() = *b;
+            std::push_heap(order_.begin(), order_.end(), std::greater<float>());
+        }
+    }
+    return order_.front();
+}
+
 void Row::select(int32_t k, std::vector<Candidate> & out) {
     refresh();
     const size_t wanted = static_cast<size_t>(std::max<int32_t>(k, 1));
-    float threshold = -infinity;
-    if (wanted < blocks_.size()) {
-        order_ = blocks_;
-        const auto nth = order_.begin() + static_cast<std::ptrdiff_t>(wanted - 1);
-        std::nth_element(order_.begin(), nth, order_.end(), std::greater<float>());
-        threshold = *nth;
-    }
-    collect(threshold, out);
+    collect(kth_block(wanted), out);
     if (out.size() > wanted) {
         std::nth_element(out.begin(), out.begin() + static_cast<std::ptrdiff_t>(wanted - 1), out.end(), before);
         out.resize(wanted);
@@ -136,15 +162,16 @@ void Row::largest(int32_t k, std::vector<Candidate> & out) {
     std::sort(out.begin(), out.end(), before);
 }
 
-// Finite, so that 0 / temperature stays 0 for the smallest temperatures.
-static float inverse(float temperature) { return std::min(1.0f / temperature, std::numeric_limits<float>::max()); }
-
 double Row::exp_sum(float temperature) {
     refresh();
-    const float scale = inverse(temperature);
+    const float scale = inverse(temperature) * log2_e;
     double sum = 0.0;
-    for (int32_t begin = 0; begin < n_; begin += block) {
-        sum += static_cast<double>(block_exp_sum(logits_ + begin, std::min(block, n_ - begin), max_, scale));
+    int32_t begin = 0;
+    for (; begin + stretch <= n_; begin += stretch) {
+        sum += static_cast<double>(lanes_exp2_sum(logits_ + begin, stretch, max_, scale));
+    }
+    for (; begin < n_; begin += block) {
+        sum += static_cast<double>(block_exp2_sum(logits_ + begin, std::min(block, n_ - begin), max_, scale));
     }
     return sum;
 }
@@ -152,11 +179,12 @@ double Row::exp_sum(float temperature) {
 int32_t Row::walk(float temperature, double target) {
     refresh();
     const float scale = inverse(temperature);
+    const float scale2 = scale * log2_e;
     double sum = 0.0;
     int32_t last = -1;
     for (int32_t begin = 0; begin < n_; begin += block) {
         const int32_t n = std::min(block, n_ - begin);
-        const double of_block = static_cast<double>(block_exp_sum(logits_ + begin, n, max_, scale));
+        const double of_block = static_cast<double>(block_exp2_sum(logits_ + begin, n, max_, scale2));
         if (sum + of_block < target) {
             sum += of_block;
             continue;

@@ -71,6 +71,7 @@ class Row {
 
   private:
     void refresh();
+    float kth_block(size_t k);
 
     float * logits_ = nullptr;
     float * base_ = nullptr;  // the logits of start(); logits_ is another array after divide()

@@ -42,32 +42,39 @@ inline float block_max(const float * x, int32_t n) {
     return largest_lane(m);
 }
 
-// Sum of exp((x - max) * scale).
-inline float block_exp_sum(const float * x, int32_t n, float max, float scale) {
-    const WholeBlock whole(x, n);
-    Lanes sum{};
-    for (int32_t i = 0; i < block; i += lanes) {
-        Lanes e;
-        load(e, whole.at + i);
-        e = (e - max) * scale;
-        exp_nonpositive(e);
-        sum += e;
+// Sum of 2^((x - max) * scale) over n lanes' worth of logits.
+inline __attribute__((always_inline)) float lanes_exp2_sum(const float * x, int32_t n, float max, float scale) {
+    Lanes sums[4]{};
+    for (int32_t i = 0; i < n; i += 4 * lanes) {
+        for (int32_t k = 0; k < 4; ++k) {
+            Lanes e;
+            load(e, x + i + k * lanes);
+            e = (e - max) * scale;
+            exp2_nonpositive(e);
+            sums[k] += e;
+        }
     }
-    return sum_lanes(sum);
+    return sum_lanes((sums[0] + sums[1]) + (sums[2] + sums[3]));
 }
 
-// Sums of w = exp(x - max) and of w (x - max). What is too unlikely for exp_nonpositive counts for nothing in both.
+// The same over one block.
+inline float block_exp2_sum(const float * x, int32_t n, float max, float scale) {
+    const WholeBlock whole(x, n);
+    return lanes_exp2_sum(whole.at, block, max, scale);
+}
+
+// Sums of w = exp(x - max) and of w (x - max). What is too unlikely for exp2_nonpositive counts for nothing in both.
 inline void block_moments(const float * x, int32_t n, float max, float & w, float & wx) {
     const WholeBlock whole(x, n);
     Lanes sum{}, weighted{}, floor;
-    fill(floor, -87.0f);
+    fill(floor, -86.0f);
     for (int32_t i = 0; i < block; i += lanes) {
         Lanes d;
         load(d, whole.at + i);
         d = d - max;
         d = d > floor ? d : floor;
-        Lanes e = d;
-        exp_nonpositive(e);
+        Lanes e = d * log2_e;
+        exp2_nonpositive(e);
         sum += e;
         weighted += e * d;
     }

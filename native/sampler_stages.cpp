@@ -34,11 +34,25 @@ void cut_in_order(Survivors & s, size_t n, int32_t min_keep, Before && is_before
     s.cut(wanted, at_least(n, min_keep, s));
 }
 
-// How far below the maximum the logits of tokens lie that together could not hold `share` of `sum`, the row's sum of
-// exp(logit - max), if all of the row were there.
-double depth_of(double share, double sum, int32_t n) {
-    const double outside = std::max(share * sum, 1e-30);
-    return std::min(std::log(static_cast<double>(n) / outside), 80.0);
+// exp(logit - top), in which sums of exp_sum(1) are made.
+double weight(const Candidate & c, float top) { return static_cast<double>(std::exp(c.logit - top)); }
+
+// Lists a row from its maximum down, first by `depth` and then a bit deeper each time, until what is listed weighs `wanted` of the
+// row's `sum`. There is no need to go deeper than where all of the row, if it were there, could not make up for the difference.
+void list_down(Survivors & s, double depth, double wanted, double sum) {
+    const float top = s.max();
+    const double missing = std::max(sum - wanted, 1e-30);
+    const double deepest = std::min(std::log(static_cast<double>(s.row().size()) / missing), 80.0);
+    for (;; depth += 1.5) {
+        s.row().collect(top - static_cast<float>(depth), s.list());
+        double listed = 0.0;
+        for (const Candidate & c : s.list()) {
+            listed += weight(c, top);
+        }
+        if (listed >= wanted || depth >= deepest) {
+            return;
+        }
+    }
 }
 
 }  // namespace
@@ -56,24 +70,19 @@ void top_k(Survivors & s, int32_t k) {
     s.cut(std::min(s.list().size(), static_cast<size_t>(k)), k);
 }
 
-// Over a whole row only what can matter is listed, and among that a selection by weight finds the cut: nothing is sorted.
+// Among what is listed a selection by weight finds the cut: nothing is sorted, and most of the row is not looked at twice.
 void top_p(Survivors & s, float p, int32_t min_keep) {
     const float top = s.max();
-    double sum;
+    const double sum = s.whole() ? s.row().exp_sum(1.0f) : s.moments().w;
+    const double wanted = static_cast<double>(p) * sum;
     if (s.whole()) {
-        sum = s.row().exp_sum(1.0f);
-        const double depth = depth_of(1.0 - static_cast<double>(p), sum, s.row().size());
-        s.row().collect(top - static_cast<float>(depth), s.list());
+        list_down(s, 3.0, wanted, sum);
         if (s.list().size() < static_cast<size_t>(min_keep)) {
             s.row().largest(min_keep, s.list());
         }
         s.narrow(s.nominal(), false);
-    } else {
-        sum = s.moments().w;
     }
-    const size_t n = reach(s.list(), static_cast<double>(p) * sum, before, [&](const Candidate & c) {
-        return static_cast<double>(std::exp(c.logit - top));
-    });
+    const size_t n = reach(s.list(), wanted, before, [top](const Candidate & c) { return weight(c, top); });
     cut_in_order(s, n, min_keep, before);
 }
 
@@ -92,8 +101,8 @@ void min_p(Survivors & s, float p, int32_t min_keep) {
 }
 
 // With x = logit - max, S the sum of exp(x) and m the mean of x under the distribution, a token's surprise is ln S - x and the
-// entropy ln S - m: what counts is how far x is from m. So a row needs listing only down to where, as for top_p, the rest cannot
-// matter, or to the same distance below m as the maximum is above it.
+// entropy ln S - m: what counts is how far x is from m. A row is listed at least as far below m as the maximum is above it, so that what
+// is left out is farther from m than all that is listed.
 //
 // A token of probability 0 makes the original's entropy NaN, and what it keeps an accident. Here such a token counts for nothing.
 void typical_p(Survivors & s, float p, int32_t min_keep) {
@@ -104,19 +113,15 @@ void typical_p(Survivors & s, float p, int32_t min_keep) {
         const float da = std::fabs(a.logit - mean), db = std::fabs(b.logit - mean);
         return da < db || (da == db && before(a, b));
     };
+    const double more_than = std::nextafter(static_cast<double>(p) * moments.w, std::numeric_limits<double>::infinity());
     if (s.whole()) {
-        const double depth = depth_of(1.0 - static_cast<double>(p), moments.w, s.row().size());
-        const double enough = std::max(depth, 2.0 * static_cast<double>(top - mean)) + 1e-3;
-        s.row().collect(top - static_cast<float>(enough), s.list());
+        list_down(s, 2.0 * static_cast<double>(top - mean) + 1e-3, more_than, moments.w);
         if (s.list().size() < static_cast<size_t>(min_keep)) {
             list_all(s);
         }
         s.narrow(s.nominal(), false);
     }
-    const double more_than = std::nextafter(static_cast<double>(p) * moments.w, std::numeric_limits<double>::infinity());
-    const size_t n = reach(s.list(), more_than, nearer, [&](const Candidate & c) {
-        return static_cast<double>(std::exp(c.logit - top));
-    });
+    const size_t n = reach(s.list(), more_than, nearer, [top](const Candidate & c) { return weight(c, top); });
     cut_in_order(s, n, min_keep, nearer);
     s.narrow(at_least(s.list().size(), min_keep, s), false);
 }

@@ -60,11 +60,15 @@ def between(mine: Left, all_of_theirs: list[Left]) -> bool:
     return ordered[0] <= own <= ordered[-1]
 
 
-def nearby(params: SamplingParams) -> Iterator[SamplingParams]:
+def nearby(params: SamplingParams, border: float) -> Iterator[SamplingParams]:
     """The settings, and others a border's width away."""
     yield params
-    names = [name for name in ("top_p", "min_p", "typical_p", "xtc_threshold", "top_n_sigma") if _moves(params, name)]
-    for factors in product((1.0, 1 - BORDER, 1 + BORDER), repeat=len(names)):
+    names = [
+        name
+        for name in ("top_p", "min_p", "typical_p", "xtc_threshold", "top_n_sigma", "mirostat_tau")
+        if _moves(params, name)
+    ]
+    for factors in product((1.0, 1 - border, 1 + border), repeat=len(names)):
         moved = {name: getattr(params, name) * factor for name, factor in zip(names, factors, strict=True)}
         yield msgspec.structs.replace(params, **moved)
 
@@ -73,7 +77,15 @@ def _moves(params: SamplingParams, name: str) -> bool:
     return bool(getattr(params, name) not in (getattr(NEUTRAL, name), 0.0))
 
 
-def assert_same(blank: Blanks, models: Models, params: SamplingParams, row: Row, history: list[int]) -> None:
+def assert_same(
+    blank: Blanks,
+    models: Models,
+    params: SamplingParams,
+    row: Row,
+    history: list[int],
+    *,
+    border: float = BORDER,
+) -> None:
     width = len(row)
     with closing(blank(width).sampler(params, history)) as sampler:
         mine = ours(sampler, row)
@@ -86,7 +98,7 @@ def assert_same(blank: Blanks, models: Models, params: SamplingParams, row: Row,
     tolerance = 2e-2 if params.dynatemp_range else 3e-4
     if same(mine, expected, tolerance):
         return
-    others = [theirs(models(width), each, history, row) for each in nearby(params)]
+    others = [theirs(models(width), each, history, row) for each in nearby(params, border)]
     if any(same(mine, other, tolerance) for other in others) or between(mine, others):
         return
     changed = {f: getattr(params, f) for f in params.__struct_fields__ if getattr(params, f) != getattr(NEUTRAL, f)}

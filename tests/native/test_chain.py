@@ -60,7 +60,8 @@ def has_no_answer(params: SamplingParams, row: Row) -> bool:
 
     typical_p: where a probability is 0, or all surprises differ by less than its sums of floats are off; mirostat 1: a slope or a k that is none; XTC at 0: it leaves a banned token.
     """
-    deep = float(row.max()) - float(row.min()) > 80
+    coldest = min(1.0, max(params.temperature - params.dynatemp_range, 0.01))
+    deep = bool(np.ptp(row) / coldest > 80)
     if params.mirostat:
         return bool(params.mirostat == 1 and (deep or np.ptp(np.sort(row)[-100:]) < 0.1))
     masks = params.top_n_sigma > 0 or params.temperature < 0.05
