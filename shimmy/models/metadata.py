@@ -260,8 +260,12 @@ def _capabilities(metadata: ModelMetadata, path: Path, values: Mapping[str, Valu
     if metadata.kind != "model":
         return []
     found: list[Capability] = []
-    if metadata.architecture not in _NO_COMPLETION:
-        templates = [*filter(None, [metadata.chat_template]), *metadata.chat_templates.values()]
+    looks_both_ways = metadata.architecture in _ENCODERS or (
+        not metadata.causal_attention and metadata.architecture not in _NO_COMPLETION
+    )
+    if metadata.architecture not in _NO_COMPLETION and not looks_both_ways:
+        named = [text for name, text in metadata.chat_templates.items() if name != "rerank"]  # no conversation
+        templates = [*filter(None, [metadata.chat_template]), *named]
         found.append("completion")
         if templates:
             found.append("chat")
@@ -269,7 +273,7 @@ def _capabilities(metadata: ModelMetadata, path: Path, values: Mapping[str, Valu
             found.append("tools")
         if _fills_in(path, values):
             found.append("fim")
-    if metadata.pooling in ("mean", "cls", "last") or (metadata.architecture in _ENCODERS and metadata.pooling is None):
+    if metadata.pooling in ("mean", "cls", "last") or (looks_both_ways and metadata.pooling is None):
         found.append("embedding")
     if metadata.pooling == "rank":
         found.append("rerank")

@@ -116,6 +116,21 @@ def test_a_model_with_a_classifier_ranks_and_does_not_embed(tmp_path: Path) -> N
     assert (model.pooling, model.capabilities) == ("rank", ["rerank"])
 
 
+def test_a_template_for_reranking_is_no_chat_template(tmp_path: Path) -> None:
+    model = read(
+        tmp_path,
+        lambda w: w.add_pooling_type(gguf.PoolingType.RANK),
+        lambda w: w.add_string("tokenizer.chat_template.rerank", "{query} {document}"),
+        architecture="qwen3",
+    )
+    assert model.capabilities == ["completion", "rerank"]
+
+
+def test_a_decoder_that_looks_both_ways_only_embeds(tmp_path: Path) -> None:
+    model = read(tmp_path, lambda w: w.add_causal_attention(False), lambda w: w.add_chat_template("a"))
+    assert model.capabilities == ["embedding"]
+
+
 def test_heads_can_differ_from_layer_to_layer(tmp_path: Path) -> None:
     model = read(
         tmp_path,
