@@ -1,9 +1,10 @@
 """Mutated model files against our checks and llama.cpp, each in a process of its own.
 
-usage: scripts/fuzz [--runs N] [--seconds S] [--seed N] [--model FILE]... [--keep FOLDER] [--verbose]
+usage: scripts/fuzz [--runs N] [--seconds S] [--seed N] [--model FILE]... [--grown] [--keep FOLDER] [--verbose]
 
 Ends by itself after N files (1000) or S seconds (300), whichever is first. The tiny models of the tests are mutated,
-and those named, of which only the header is taken. Prints how many files ended how, and each finding once: a file
+and those named, of which only the header is taken; --grown adds a model of each architecture that llama.cpp's own
+complaints lead to (it takes some minutes, and there findings are left). Prints how many files ended how, and each finding once: a file
 that passes our check and then ends the process or never ends. Exit code 1 where there is one; --keep keeps its file.
 The same seed makes the same files.
 """
@@ -24,10 +25,12 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # a process that forks must have no other threads
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("GGML_NO_BACKTRACE", "1")  # llama.cpp would start a debugger at each crash
 
+from grow import grow  # noqa: E402
 from image import Image, read_image  # noqa: E402
-from mutations import Mutator, known_keys  # noqa: E402
-from trial import CHECKED, FINDINGS, Outcome, try_file  # noqa: E402
+from mutations import ARCHITECTURES, Mutator, known_keys  # noqa: E402
+from trial import CHECKED, FINDINGS, RAN, Outcome, try_file  # noqa: E402
 
 from shimmy.native import ffi  # noqa: E402
 from tests.tiny import models  # noqa: E402
@@ -85,6 +88,21 @@ def sources(folder: Path, real: list[Path]) -> list[tuple[str, Image]]:
     return images + [(path.name, read_image(path, with_data=False)) for path in real]
 
 
+def grown(folder: Path, report: Report) -> list[tuple[str, Image]]:
+    """Models of other architectures; those that do not run as they are are reported and left out."""
+    path = folder / "grown.gguf"
+    seedling = read_image(models.write_llama(path, n_vocab=300))
+    found = []
+    for architecture in ARCHITECTURES:
+        image = grow(architecture, seedling, path)
+        if image is not None:
+            outcome = try_file(path, timeout_s=TRIAL_TIMEOUT_S, memory=TRIAL_MEMORY)
+            report.add(outcome, f"{architecture}, grown")
+            if outcome.kind == RAN:
+                found.append((architecture, image))
+    return found
+
+
 def main() -> int:
     """Runs until the bounds are reached; the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -92,6 +110,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=300.0)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--model", type=Path, action="append", default=[])
+    parser.add_argument("--grown", action="store_true")
     parser.add_argument("--keep", type=Path)
     parser.add_argument("--verbose", action="store_true")
     args = parser.parse_args()
@@ -100,6 +119,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "model.gguf"
         images = sources(Path(name), args.model)
+        if args.grown:
+            images += grown(Path(name), report)
+            started = time.monotonic()
         keys = known_keys(ROOT / "shimmy" / "native" / "libshimmy.so")
         for run in range(args.runs):
             if time.monotonic() - started >= args.seconds:

@@ -15,7 +15,7 @@ from shimmy.models.quantization import TENSOR_TYPES
 
 Mutation = Callable[[Image, Random], str]
 
-_ARCHITECTURES = (
+ARCHITECTURES = (
     "llama llama4 deci falcon grok gpt2 gptj gptneox mpt baichuan starcoder refact bert modern-bert nomic-bert"
     " nomic-bert-moe jina-bert-v2 eurobert bloom stablelm qwen qwen2 qwen2moe qwen2vl qwen3 qwen3moe qwen3next qwen35"
     " phi2 phi3 phimoe plamo plamo2 orion internlm2 minicpm minicpm3 gemma gemma2 gemma3 gemma3n gemma4 gemma-embedding"
@@ -186,7 +186,7 @@ def change_text(image: Image, random: Random) -> str:
 
 def change_architecture(image: Image, random: Random) -> str:
     """Another architecture with the same keys and tensors."""
-    old, new = architecture_of(image), random.choice(_ARCHITECTURES).encode()
+    old, new = architecture_of(image), random.choice(ARCHITECTURES).encode()
     image.values = [
         (new + key.removeprefix(old) if key.startswith(old + b".") else key, value) for key, value in image.values
     ]

@@ -61,6 +61,28 @@ def try_file(path: Path, *, timeout_s: float, memory: int) -> Outcome:
     return Outcome(kind, stage, _reason(lines, code if kind == CRASHED else None))
 
 
+def load_complaint(path: Path) -> str | None:
+    """What llama.cpp says against the file at ``path``; None where it loads it, and "" where it ends the process."""
+    with tempfile.TemporaryFile() as said:
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                os.dup2(said.fileno(), 1)
+                os.dup2(said.fileno(), 2)
+                resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+                Model(path, ModelParams(n_gpu_layers=0))
+                code = 0
+            except ShimmyError as error:
+                os.write(2, b"\n@@" + error.message.encode())
+            finally:
+                os._exit(code)
+        status = _wait(child, 20.0)
+        said.seek(0)
+        _, found, complaint = said.read().decode(errors="replace").partition("@@")
+    return None if status == 0 else complaint if found else ""
+
+
 def _reason(lines: list[str], code: int | None) -> str:
     """The last thing that was said before the end."""
     asserted = [

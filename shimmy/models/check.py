@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from shimmy.errors import InvalidModelFile
+from shimmy.models.check_architecture import per_layer, wrong_architecture
 from shimmy.models.check_tensors import wrong_tensors
 from shimmy.models.gguf_file import (
     INT32,
@@ -27,6 +28,7 @@ from shimmy.models.gguf_file import (
 from shimmy.models.metadata import ModelMetadata, describe
 from shimmy.models.string_array import first_duplicate
 
+_TENSOR_ALIGNMENT = 32  # TENSOR_ALIGNMENT
 _MOST_LAYERS = 512  # LLAMA_MAX_LAYERS
 _MOST_EXPERTS = 1024  # LLAMA_MAX_EXPERTS
 _ROPE_SCALINGS = ("none", "linear", "yarn", "longrope")
@@ -39,21 +41,6 @@ _SPECIAL_TOKENS = (
 # The ids that llama.cpp takes where a file names none (llama_vocab::impl::load): first and last token of a text.
 _DEFAULT_BOS = {"llama": 1, "bert": 101, "gpt2": 11, "plamo2": 1, "gemma4": 1}
 _DEFAULT_EOS = {"llama": 2, "gpt2": 11, "t5": 1, "plamo2": 2}
-
-# Architectures whose graphs assert that n_rot, n_embd_head_k and n_embd_head_v are equal (src/models/*.cpp).
-_WHOLE_HEADS = frozenset(
-    "apertus arcee arctic baichuan chameleon codeshell cogvlm cohere2moe dbrx deci deepseek dots1 dream ernie4_5"
-    " ernie4_5-moe exaone exaone-moe exaone4 falcon granite granite_swa graniteswitch grok grovemoe hunyuan-moe"
-    " hunyuan_vl hy_v3 internlm2 jais2 llada llada-moe llama llama4 maincoder mellum mistral3 olmo olmo2 olmoe orion"
-    " paddleocr pangu-embedded plamo pockettts qwen2 qwen2moe qwen2vl qwen3 qwen3moe qwen3vl qwen3vlmoe rnd1 seed_oss"
-    " smallthinker smollm3 starcoder2 talkie xverse".split()
-)
-_DIVIDE_BY_HEADS = frozenset(["olmo2", "phimoe", "gemma2", "gemma3", "deepseek2", "deepseek2-ocr"])
-_DIVISORS = {
-    "ssm.group_count": frozenset(["mamba2", "granitehybrid", "nemotron_h", "nemotron_h_moe", "falcon-h1"]),
-    "ssm.time_step_rank": frozenset(["mamba2", "granitehybrid", "nemotron_h", "nemotron_h_moe", "falcon-h1", "plamo2"]),
-    "experts_per_group": frozenset(["grovemoe"]),
-}
 
 
 def check_model_file(path: Path) -> ModelMetadata:
@@ -74,9 +61,11 @@ def check_model_file(path: Path) -> ModelMetadata:
     if not metadata.architecture:
         raise InvalidModelFile(str(path), "does not say which architecture it has")
     reasons = (
+        _wrong_alignment(header),
         wrong_tensors(header),
         _wrong_layers(header, metadata),
         _wrong_numbers(header, metadata),
+        wrong_architecture(header, metadata),
         _wrong_experts(header, metadata),
         _wrong_tokens(path, header, metadata),
     )
@@ -87,10 +76,10 @@ def check_model_file(path: Path) -> ModelMetadata:
     return metadata
 
 
-def _per_layer(header: Header, key: str) -> list[int | float]:
-    value = header.values.get(key)
-    values = value if isinstance(value, list) else [value]
-    return [value for value in values if isinstance(value, int | float)]
+def _wrong_alignment(header: Header) -> Iterator[str]:
+    # A buffer over mapped weights must begin on a multiple of this (ggml_backend_cpu_buffer_from_ptr).
+    if header.tensors and header.alignment < _TENSOR_ALIGNMENT:
+        yield f"aligns its tensors to {header.alignment} bytes; {_TENSOR_ALIGNMENT} is the least; convert the model again"
 
 
 def _wrong_layers(header: Header, metadata: ModelMetadata) -> Iterator[str]:
@@ -110,8 +99,8 @@ def _wrong_layers(header: Header, metadata: ModelMetadata) -> Iterator[str]:
     next_n = header.values.get(own + "nextn_predict_layers", 0)
     if not isinstance(next_n, int) or not 0 <= next_n <= block_count:
         yield f"says {own}nextn_predict_layers is {str(next_n)[:20]}, of {block_count} layers"
-    heads = _per_layer(header, own + "attention.head_count")
-    heads_kv = _per_layer(header, own + "attention.head_count_kv") or heads
+    heads = per_layer(header, own + "attention.head_count")
+    heads_kv = per_layer(header, own + "attention.head_count_kv") or heads
     for values in (heads, heads_kv):
         if len(values) > 1 and len(values) != block_count:
             yield f"gives {len(values)} layers a number of heads, but has {block_count}"
@@ -133,8 +122,6 @@ def _wrong_numbers(header: Header, metadata: ModelMetadata) -> Iterator[str]:
         # ggml_rms_norm and ggml_norm; "not >=" is true of NaN as well
         if key.startswith(own) and key.endswith("_epsilon") and isinstance(value, int | float) and not value >= 0:
             yield f"says {key} is {value}; 0 is the least"
-    yield from _wrong_rope(header, metadata)
-    yield from _wrong_divisors(header, metadata)
     inner_size = header.values.get(own + "ssm.inner_size")
     if metadata.architecture in {"jamba", "granitehybrid"} and inner_size != 2 * (metadata.embedding_length or 0):
         yield f"says {own}ssm.inner_size is {str(inner_size)[:20]}; twice {own}embedding_length is right"
@@ -149,52 +136,13 @@ def _wrong_numbers(header: Header, metadata: ModelMetadata) -> Iterator[str]:
         yield "has a sliding window, but no layer that uses it"
 
 
-def _wrong_rope(header: Header, metadata: ModelMetadata) -> Iterator[str]:
-    """ggml_rope turns pairs of a head's numbers, and many architectures assert that it turns them all."""
-    own = metadata.architecture + "."
-    # A model without positions of this kind may say 0.
-    n_rot, least = header.values.get(own + "rope.dimension_count"), 0 if metadata.is_hybrid else 2
-    longest = metadata.key_length or 0
-    heads = _per_layer(header, own + "attention.head_count")
-    if metadata.head_count and isinstance(n_rot, int) and (n_rot % 2 or not least <= n_rot <= longest):
-        yield f"says {own}rope.dimension_count is {n_rot}; even numbers up to the key length, {longest}, are right"
-    n_rot_swa = header.values.get(own + "rope.dimension_count_swa")
-    longest_swa = header.values.get(own + "attention.key_length_swa", longest)
-    if (
-        isinstance(n_rot_swa, int)
-        and isinstance(longest_swa, int)
-        and (n_rot_swa % 2 or not 0 <= n_rot_swa <= longest_swa)
-    ):
-        yield f"says {own}rope.dimension_count_swa is {n_rot_swa}; even numbers up to {longest_swa} are right"
-    if metadata.architecture in _WHOLE_HEADS and heads and heads[0] > 0:
-        lengths = {longest, metadata.value_length, n_rot if isinstance(n_rot, int) else longest}
-        if len(lengths) > 1:
-            yield (
-                f"says {own}rope.dimension_count, attention.key_length and attention.value_length are"
-                f" {n_rot}, {longest} and {metadata.value_length}; for {metadata.architecture} they are the same"
-            )
-
-
-def _wrong_divisors(header: Header, metadata: ModelMetadata) -> Iterator[str]:
-    """Counts that llama.cpp divides by without a look."""
-    own = metadata.architecture + "."
-    if (
-        metadata.architecture in _DIVIDE_BY_HEADS
-        and not (_per_layer(header, own + "attention.head_count") or [0])[0] > 0
-    ):
-        yield f"does not say its {own}attention.head_count"
-    for key, architectures in _DIVISORS.items():
-        if metadata.architecture in architectures and header.values.get(own + key, 0) == 0:
-            yield f"does not say its {own}{key}, or says that it is 0"
-
-
 def _wrong_experts(header: Header, metadata: ModelMetadata) -> Iterator[str]:
     """As the assertions of llama_model_base::load_hparams."""
     own = metadata.architecture + "."
     n_expert = metadata.expert_count
-    n_used = max(_per_layer(header, own + "expert_used_count"), default=0)
-    n_groups = max(_per_layer(header, own + "expert_group_count"), default=0)
-    n_groups_used = max(_per_layer(header, own + "expert_group_used_count"), default=0)
+    n_used = max(per_layer(header, own + "expert_used_count"), default=0)
+    n_groups = max(per_layer(header, own + "expert_group_count"), default=0)
+    n_groups_used = max(per_layer(header, own + "expert_group_used_count"), default=0)
     if not 0 <= n_expert <= _MOST_EXPERTS:
         yield f"says it has {n_expert} experts; {_MOST_EXPERTS} is the most"
     # hunyuan models of one expert name it, and llama.cpp then counts none.

@@ -187,6 +187,7 @@ def test_impossible_shapes_of_other_architectures_are_refused(
             "bos token added",
         ),
         (added(lambda w: w.add_uint32("general.alignment", 24)), "power of two"),
+        (added(lambda w: w.add_custom_alignment(16)), "aligns its tensors to 16 bytes"),
         (added(lambda w: w.add_uint32("llama.rope.dimension_count_swa", 7)), "dimension_count_swa is 7"),
         (
             added(lambda w: w.add_head_count(2), lambda w: w.add_value_length(8)),
@@ -197,6 +198,11 @@ def test_impossible_shapes_of_other_architectures_are_refused(
         (added(lambda w: w.add_ssm_group_count(0), architecture="mamba2"), "mamba2.ssm.group_count"),
         (added(lambda w: w.add_ssm_group_count(1), architecture="mamba2"), "mamba2.ssm.time_step_rank"),
         (added(architecture="grovemoe"), "grovemoe.experts_per_group"),
+        (added(architecture="smallthinker"), "does not say its smallthinker.expert_count"),
+        (added(lambda w: w.add_head_count_kv(2), architecture="lfm2"), "some without are right"),
+        (added(architecture="arwkv7"), "arwkv7.token_shift_count is 1"),
+        (added(architecture="paddleocr"), "paddleocr.rope.dimension_sections"),
+        (added(architecture="gemma-embedding"), "no layer without a sliding window"),
         (added(lambda w: w.add_uint32("split.count", 2)), "one of 2 parts"),
     ],
 )
