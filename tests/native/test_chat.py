@@ -14,7 +14,7 @@ from shimmy.errors import InvalidRequest, TemplateFailed
 from shimmy.native.chat import ChatTemplate
 from shimmy.native.ffi import check, ffi, library
 from shimmy.native.model import Model
-from shimmy.types import Message, ModelParams
+from shimmy.types import ChatParams, FunctionChoice, Message, ModelParams, ToolCall
 from tests.tiny.models import write_llama
 
 LOOP = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
@@ -151,3 +151,69 @@ def test_a_template_is_used_by_threads_at_once(
     messages = [Message("user", "Hello")]
     prompt = chatml.render(messages)[0].prompt
     assert run_in_threads(lambda: {chatml.render(messages)[0].prompt for _ in range(50)}) == [{prompt}] * 4
+
+
+LOOPS_WHEN_ASKED = "{% if messages[0].content == 'loop' %}{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}{% endif %}"
+GROWS_WHEN_ASKED = (
+    "{% if messages[0].content == 'loop' %}{% set ns = namespace(s='abcdefgh') %}"
+    "{% for a in range(60) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}{% endif %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        (LOOPS_WHEN_ASKED, "takes too long"),
+        (GROWS_WHEN_ASKED, "grows without end"),
+        ("{% if messages[0].content == 'loop' %}{{ 'x' * 99999999999 }}{% endif %}", "grows without end"),
+        ("{% if messages[0].content == 'loop' %}{{ range(99999999999) | length }}{% endif %}", "too long"),
+    ],
+)
+def test_a_template_that_does_not_end_fails_only_the_request(llama: Model, source: str, said: str) -> None:
+    with closing(ChatTemplate(llama, source + LOOP, max_render_s=0.3)) as template:
+        with pytest.raises(TemplateFailed, match=said):
+            template.render([Message("user", "loop")])
+        assert template.render([Message("user", "Hello")])[0].prompt == "user: Hello\n"
+
+
+@pytest.mark.parametrize(
+    ("params", "field"),
+    [
+        (ChatParams(tools="["), "tools"),
+        (ChatParams(tools="{}"), "tools"),
+        (ChatParams(tools="[1]"), "tools"),
+        (ChatParams(tools='[{"type": "retrieval"}]'), "tools"),
+        (ChatParams(tools='[{"type": "function"}]'), "tools"),
+        (ChatParams(tools='[{"type": "function", "function": {"name": ""}}]'), "tools"),
+        (ChatParams(tools='[{"type": "function", "function": {"name": "a b"}}]'), "tools"),
+        (ChatParams(tools='[{"type": "function", "function": {"name": "a", "parameters": 5}}]'), "tools"),
+        (ChatParams(tools="[" * 100_000), "tools"),
+        (ChatParams(tool_choice="required"), "tool_choice"),
+        (ChatParams(tool_choice=FunctionChoice("look")), "tool_choice"),
+        (ChatParams(template_kwargs="[]"), "chat_template_kwargs"),
+        (ChatParams(template_kwargs="{"), "chat_template_kwargs"),
+        (ChatParams(template_kwargs="{", reasoning_effort="low"), "chat_template_kwargs"),
+        (ChatParams(continue_answer=True), "messages"),
+    ],
+)
+def test_a_wrong_field_of_a_chat_is_named(chatml: ChatTemplate, params: ChatParams, field: str) -> None:
+    with pytest.raises(InvalidRequest) as raised:
+        chatml.render([Message("user", "Hello")], params)
+    assert raised.value.facts["param"] == field
+
+
+def test_arguments_that_are_no_object_are_refused(chatml: ChatTemplate) -> None:
+    messages = [Message("user", "a"), Message("assistant", None, [ToolCall("1", "look", "[]")])]
+    with pytest.raises(InvalidRequest, match="arguments") as raised:
+        chatml.render(messages)
+    assert raised.value.facts["param"] == "messages"
+
+
+def test_an_answer_is_continued_where_it_stands(chatml: ChatTemplate) -> None:
+    messages = [Message("user", "Hello"), Message("assistant", "Hi th")]
+    rendered, _ = chatml.render(messages, ChatParams(continue_answer=True))
+    assert rendered.prompt.endswith("<|im_start|>assistant\nHi th")
+
+
+def test_a_model_without_tools_or_thoughts_needs_no_parser(chatml: ChatTemplate) -> None:
+    assert chatml.render([Message("user", "Hello")])[1] is None

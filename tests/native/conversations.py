@@ -1,0 +1,98 @@
+"""Conversations and tools for the tests of chat, and an independent rendering of templates."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NoReturn
+
+from jinja2 import TemplateError, nodes
+from jinja2.ext import Extension, loopcontrols
+from jinja2.parser import Parser
+from jinja2.sandbox import SandboxedEnvironment
+
+from shimmy.types import Message, ToolCall
+
+TEMPLATES = Path(__file__).parents[2] / "native" / "llama.cpp" / "models" / "templates"
+NO_TEMPLATES = "the templates of llama.cpp are in a checkout only"
+
+LOOK = {
+    "type": "function",
+    "function": {
+        "name": "look",
+        "description": "Looks at a place.",
+        "parameters": {
+            "type": "object",
+            "properties": {
+                "at": {"type": "string", "description": "the place"},
+                "times": {"type": "integer", "description": "how often"},
+            },
+            "required": ["at"],
+        },
+    },
+}
+STOP = {
+    "type": "function",
+    "function": {"name": "stop", "description": "", "parameters": {"type": "object", "properties": {}}},
+}
+TOOLS = [LOOK, STOP]
+TOOLS_TEXT = json.dumps(TOOLS)
+
+PLAIN = [Message("user", "Hello"), Message("assistant", "Hi there"), Message("user", "How are you?")]
+SYSTEM = [Message("system", "Be kind."), Message("user", "Hello <b>\"you\"</b> & 'me' é")]
+LONG = [*SYSTEM, Message("assistant", "Hi\n\n"), Message("user", "  Bye  ")]
+CALLED = [
+    Message("user", "What is there?"),
+    Message("assistant", "", [ToolCall("call00001", "look", '{"at": "x"}')]),
+    Message("tool", "a tree", tool_call_id="call00001"),
+]
+CONVERSATIONS = {"plain": PLAIN, "system": SYSTEM, "long": LONG, "tools": PLAIN, "called": CALLED}
+
+
+class Generation(Extension):
+    """A tag that marks what to train on, and renders what is in it."""
+
+    tags = frozenset({"generation"})
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+def refuse(message: str) -> NoReturn:
+    raise TemplateError(message)
+
+
+def to_json(value: object, indent: int | None = None, **_: object) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=indent)
+
+
+def render_reference(source: str, messages: list[dict[str, Any]], tools: list[Any] | None, **variables: object) -> str:
+    """As transformers' apply_chat_template sets Jinja2 up."""
+    environment = SandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, Generation])
+    environment.filters["tojson"] = to_json
+    environment.globals["raise_exception"] = refuse
+    environment.globals["strftime_now"] = lambda wanted: datetime.now().strftime(wanted)  # noqa: DTZ005 - as there
+    template = environment.from_string(source)
+    given = {} if tools is None else {"tools": tools}
+    return template.render(messages=messages, add_generation_prompt=True, **given, **variables)
+
+
+def as_openai(message: Message, *, object_arguments: bool) -> dict[str, Any]:
+    out: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.tool_calls:
+        out["tool_calls"] = [
+            {
+                "id": call.id,
+                "type": "function",
+                "function": {
+                    "name": call.name,
+                    "arguments": json.loads(call.arguments) if object_arguments else call.arguments,
+                },
+            }
+            for call in message.tool_calls
+        ]
+    if message.tool_call_id is not None:
+        out["tool_call_id"] = message.tool_call_id
+    return out
