@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -213,3 +214,33 @@ def test_an_adapter_for_another_architecture_is_refused_by_it(wide: Path, tmp_pa
         pytest.raises(InvalidRequest, match="'llama', and this one is 'gemma3'"),
     ):
         Adapter(model, path)
+
+
+@pytest.mark.parametrize("kind", ["llama", "moe"])
+def test_a_header_with_wrong_bytes_is_refused_or_computes(
+    request: pytest.FixtureRequest, make_context: MakeContext, tmp_path: Path, kind: str
+) -> None:
+    """200 files with one to five wrong bytes before the data of their tensors; what loads is also computed with."""
+    source: Path = request.getfixturevalue(f"tiny_{kind}")
+    names = [Q, "token_embd.weight", "blk.0.ffn_up.weight" if kind == "llama" else EXPERTS[0]]
+    path = write_adapter(tmp_path / "a.gguf", random_pairs(source, names), architecture=architecture_of(source))
+    whole = path.read_bytes()
+    choose = random.Random(7)
+    model = Model(source, ModelParams())
+    n_loaded = 0
+    for _ in range(200):
+        data = bytearray(whole)
+        for _ in range(choose.choice([1, 1, 2, 5])):
+            at = choose.randrange(1200)
+            data[at] = choose.choice([0, 1, 255, data[at] ^ (1 << choose.randrange(8))])
+        path.write_bytes(data)
+        try:
+            adapter = Adapter(model, path)
+        except InvalidRequest:
+            continue
+        n_loaded += 1
+        if n_loaded <= 5:
+            context = make_context(model, n_ctx=256)
+            context.set_adapters([(adapter, 1.0)])
+            context.step([Run(0, 0, [1, 2, 3], None)])
+    assert 0 < n_loaded < 200
