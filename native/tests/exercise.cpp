@@ -233,6 +233,8 @@ void exercise_memory(shimmy_context * context) {
     CHECK(shimmy_context_seq_remove(context, 3, 0, -1) == SHIMMY_OK);
     CHECK(shimmy_context_seq_remove(context, 4, 0, -1) == SHIMMY_E_INVALID);
     CHECK(shimmy_context_set_threads(context, 2, 1) == SHIMMY_OK);
+    CHECK(shimmy_context_set_adapters(context, nullptr, nullptr, 0) == SHIMMY_OK);
+    CHECK(shimmy_context_set_adapters(context, nullptr, nullptr, 1) == SHIMMY_E_INVALID);
     CHECK(shimmy_context_clear(context) == SHIMMY_OK);
 }
 
@@ -403,6 +405,13 @@ void exercise(const char * path) {
     CHECK(shimmy_model_load(path, &params, accept, nullptr, &model) == SHIMMY_OK);
     const Facts facts = read_facts(model);
     const std::vector<int32_t> prompt = exercise_tokenizer(model, facts.n_vocab);
+    shimmy_adapter * adapter = nullptr;
+    CHECK(shimmy_adapter_load(model, path, &adapter) == SHIMMY_E_INVALID && adapter == nullptr);
+    const char * devices[] = {"absent"};
+    params.devices = devices;
+    params.n_devices = 1;
+    shimmy_model * other = nullptr;
+    CHECK(shimmy_model_load(path, &params, accept, nullptr, &other) == SHIMMY_E_INVALID && other == nullptr);
     exercise_samplers(model, facts.n_vocab);
     exercise_context(model, prompt, true);
     exercise_context(model, prompt, false);
