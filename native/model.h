@@ -25,7 +25,7 @@ struct shimmy_model {
     std::vector<std::unique_ptr<shimmy_adapter>> adapters;
     mutable shimmy::DryBreakerCache dry_breakers;
 
-    // Made when it is first asked for, which takes a tenth of a second for large vocabularies; from any thread.
+    // Made when it is first asked for, which takes half a second for the largest vocabularies; from any thread.
     std::shared_ptr<const shimmy::Vocabulary> texts() const {
         std::call_once(texts_made_, [this] { texts_ = std::make_shared<shimmy::Vocabulary>(vocab); });
         return texts_;

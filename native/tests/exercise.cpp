@@ -1,5 +1,7 @@
 // Goes through the whole C ABI on the GGUF files named on the command line; scripts/sanitize builds it with the address and
 // undefined-behaviour sanitizers over our own sources. What the calls answer is checked by tests/native; here it is how they do it.
+#include "check.h"
+#include "exercise_grammar.h"
 #include "shimmy.h"
 
 #include <algorithm>
@@ -16,14 +18,6 @@
 namespace {
 
 constexpr float infinity = std::numeric_limits<float>::infinity();
-
-void check(bool condition, const char * what, int line) {
-    if (!condition) {
-        std::fprintf(stderr, "exercise.cpp:%d: %s (%s)\n", line, what, shimmy_last_error());
-        std::exit(1);
-    }
-}
-#define CHECK(condition) check((condition), #condition, __LINE__)
 
 bool accept(float, void *) { return true; }
 bool refuse(float, void *) { return false; }
@@ -413,6 +407,7 @@ void exercise(const char * path) {
     shimmy_model * other = nullptr;
     CHECK(shimmy_model_load(path, &params, accept, nullptr, &other) == SHIMMY_E_INVALID && other == nullptr);
     exercise_samplers(model, facts.n_vocab);
+    exercise_grammar(model, facts.n_vocab);
     exercise_context(model, prompt, true);
     exercise_context(model, prompt, false);
     exercise_embedder(model, prompt, false);
