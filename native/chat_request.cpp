@@ -1,6 +1,7 @@
 #include "chat_request.h"
 
 #include "error.h"
+#include "schema.h"
 
 #include <algorithm>
 #include <ctime>
@@ -68,6 +69,13 @@ common_json normal_tool(const common_json & tool) {
     require_param(!described || function.at("description").is_string(), "tools", "has a description that is no text");
     const bool shaped = function.contains("parameters") && !function.at("parameters").is_null();
     require_param(!shaped || function.at("parameters").is_object(), "tools", "has parameters that are no JSON schema");
+    if (shaped) {
+        try {
+            check_schema(function.at("parameters"));
+        } catch (const Error & e) {
+            throw Error(SHIMMY_E_INVALID, std::string("tools: the parameters, as a ") + e.what(), "tools");
+        }
+    }
     common_json inner = common_json::object();
     inner["name"] = function.at("name");
     inner["description"] = described ? function.at("description") : common_json("");
@@ -258,6 +266,7 @@ ChatRequest read_chat_request(const char * text) {
     }
     if (!request.json_schema.empty()) {
         require_param(parse_json(request.json_schema, "json_schema").is_object(), "json_schema", "must be an object");
+        check_schema(parse_schema(request.json_schema));
     }
     require_param(!request.continue_answer ||
                       (request.messages.back().role == "assistant" && request.messages.back().tool_calls.empty()),
@@ -298,6 +307,7 @@ autoparser::generation_params adapt(const ChatRequest & request, const jinja::ca
     params.tool_choice = request.function.empty() ? request.tool_choice : COMMON_CHAT_TOOL_CHOICE_REQUIRED;
     if (!request.json_schema.empty()) {
         params.json_schema = common_json::parse(request.json_schema);
+        rewrite_patterns(params.json_schema);
         if (params.json_schema.empty()) {
             params.json_schema["type"] = "object";
         }

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from shimmy.errors import GenerationFailed, InvalidRequest
-from shimmy.types import SamplingParams
+from shimmy.types import ChatParams, GenerateRequest, Message, SamplingParams
 from tests.worker.running import Answer, collect, ready, request, run
 
 WILD = SamplingParams(temperature=5.0, top_k=0, top_p=1.0, min_p=0.0, seed=1)
@@ -132,6 +132,32 @@ def test_a_wrong_constraint_is_named_and_the_worker_goes_on(
             with pytest.raises(InvalidRequest) as raised:
                 await collect(worker, request(1, **fields))
             assert message in raised.value.message
+            assert raised.value.facts["param"] == param
+            assert (await collect(worker, request(2, max_tokens=4))).finished.usage.completion_tokens == 4
+
+    run(body())
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"json_schema": '{"allOf": [{"$ref": "#/$defs/a"}], "$defs": {"a": {"$ref": "#/$defs/a"}}}'}, "json_schema"),
+        (
+            {
+                "chat": ChatParams(
+                    tools='[{"type": "function", "function": {"name": "f", "parameters": '
+                    '{"allOf": [{"$ref": "#/$defs/a"}], "$defs": {"a": {"$ref": "#/$defs/a"}}}}}]'
+                )
+            },
+            "tools",
+        ),
+    ],
+)
+def test_a_schema_that_leads_to_itself_harms_no_chat(tiny_llama: Path, fields: dict[str, Any], param: str) -> None:
+    async def body() -> None:
+        async with ready(tiny_llama, n_ctx=512) as (worker, _):
+            with pytest.raises(InvalidRequest, match="leads to itself") as raised:
+                await collect(worker, GenerateRequest(1, messages=[Message("user", "hello")], **fields))
             assert raised.value.facts["param"] == param
             assert (await collect(worker, request(2, max_tokens=4))).finished.usage.completion_tokens == 4
 
