@@ -139,12 +139,14 @@ def write_llama(
     raw_bytes: bool = False,
     fim: bool = False,
     causal: bool = True,
+    architecture: str = "llama",
 ) -> Path:
     """A llama: full attention, llama.cpp's plain KV cache; ``fim``: its vocabulary can fill in the middle.
 
-    Not ``causal``: it sees a text in both directions, and only makes embeddings.
+    Not ``causal``: it sees a text in both directions, and only makes embeddings. Another ``architecture`` of the same tensors:
+    baichuan computes only with as many layers as its own models have, and makes llama.cpp abort with others.
     """
-    writer = _writer(path, "llama", n_ctx, n_layer)
+    writer = _writer(path, architecture, n_ctx, n_layer)
     _add_attention(writer)
     if not causal:
         writer.add_causal_attention(False)
