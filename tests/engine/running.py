@@ -16,6 +16,7 @@ from shimmy.engine.engine import Engine
 from shimmy.engine.pacer import Pacer
 from shimmy.engine.sequence import Sequence
 from shimmy.native.adapter import Adapter
+from shimmy.native.chat import ChatParser
 from shimmy.native.context import Context, Run
 from shimmy.native.model import Model
 from shimmy.native.sampler import Sampler
@@ -157,6 +158,7 @@ class RunningEngine:
         stops: Items[str] = (),
         cache_prompt: bool = True,
         lora: LoraSet = (),
+        parser: ChatParser | None = None,
     ) -> Answer:
         request_id = len(self.answers) + 1
         sampler = Sampler(self.model, sampling, prompt, n_ctx=self.n_ctx)
@@ -168,6 +170,7 @@ class RunningEngine:
             stops=stops,
             cache_prompt=cache_prompt,
             lora=lora,
+            parser=parser,
             submitted_at=float(request_id),
         )
         self.answers[request_id] = answer = Answer(sequence)
@@ -230,17 +233,20 @@ def generate_plainly(model: Model, context: Context, prompt: Items[int], n: int)
     return Plain(tokens, gaps)
 
 
-def assert_same_greedy(tokens: Items[int], reference: Plain, *, close: float = CLOSE_LOGITS) -> None:
+def assert_same_greedy(
+    tokens: Items[int], reference: Plain, *, close: float = CLOSE_LOGITS, whole: bool = True
+) -> None:
     """Equal, or different first at a token where the model itself was undecided.
 
     The shape of a batch changes the order of float additions, and with it the last bits of a logit (tests.wide.py has
     numbers). That may change which of two almost equally likely tokens is drawn; from there on the texts have nothing to do
-    with each other.
+    with each other. ``whole``: where they do not differ none is shorter; else ``tokens`` may end early.
     """
     for at, (found, wanted) in enumerate(zip(tokens, reference.tokens, strict=False)):
         if found != wanted:
             assert reference.gaps[at] < close, f"token {at} differs where the likeliest is {reference.gaps[at]} ahead"
             return
+    assert len(tokens) == len(reference.tokens) if whole else len(tokens) <= len(reference.tokens)
 
 
 def random_prompt(model: Model, length: int, seed: int) -> list[int]:

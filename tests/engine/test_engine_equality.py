@@ -30,6 +30,16 @@ def prompts_and_references(model: Model, context: Context, lengths: list[int]) -
     return [(prompt, generate_plainly(model, context, prompt, N_TOKENS)) for prompt in prompts]
 
 
+def test_a_text_that_ends_early_is_not_the_same() -> None:
+    reference = Plain([1, 2, 3], [1.0, 1e-6, 1.0])
+    assert_same_greedy([1, 2, 3], reference)
+    assert_same_greedy([1, 5], reference)
+    assert_same_greedy([1, 2], reference, whole=False)
+    for wrong in ([1, 2], [1, 2, 3, 4], [1, 2, 5], [5]):
+        with pytest.raises(AssertionError):
+            assert_same_greedy(wrong, reference)
+
+
 @pytest.mark.parametrize("small_slices", [False, True])
 @pytest.mark.parametrize("cache_prompt", [False, True])
 def test_six_requests_together_say_what_each_says_alone(
@@ -90,7 +100,8 @@ def test_submits_and_aborts_at_any_point_change_nobody_else_s_text(
         answers = interleave(engine, cases, seed)
     assert len(answers) == 14
     for answer, reference, doomed in answers:
-        assert_same_greedy(answer.tokens, reference)
+        assert_same_greedy(answer.tokens, reference, whole=False)
+        assert answer.finished.reason == "cancelled" or len(answer.tokens) == answer.sequence.max_tokens
         assert answer.finished.reason in ({"cancelled", "length"} if doomed else {"length"})
 
 
