@@ -311,14 +311,22 @@ class Engine:
             sequence.first_token_at = now
         ended = bool(drawn.flags & TOKEN_EOG)
         text = "" if ended else sequence.output.push(drawn.piece)
-        if sequence.sampler.n_logprobs is not None and not ended:
-            sequence.logprobs.append(read_logprobs(self._model, self._context.sample_of(run)))
         reason = sequence.finish_reason(ended=ended)
+        delta = None
+        try:
+            if sequence.sampler.n_logprobs is not None and not ended:
+                sequence.logprobs.append(read_logprobs(self._model, self._context.sample_of(run)))
+            if text and reason is None:
+                delta = part_text(sequence.parser, text)
+        except ShimmyError as error:  # one answer cannot be read: the others go on
+            self._scheduler.drop(sequence)
+            self._fail(sequence, error)
+            return False
         if reason is not None:
             self._scheduler.finish(sequence)
             self._end(sequence, reason, text)
             return False
-        if text and (delta := part_text(sequence.parser, text)):
+        if delta:
             logprobs = None
             if sequence.logprobs:
                 logprobs, sequence.logprobs = sequence.logprobs, []
@@ -328,10 +336,15 @@ class Engine:
         return True
 
     def _end(self, sequence: Sequence, reason: FinishReason, text: str = "") -> None:
+        """Say the end of a sequence that the scheduler does not have any more."""
         sequence.last_token_at = time.monotonic()
         if not sequence.output.stopped:
             text += sequence.output.flush()
-        delta, called = part_end(sequence.parser, text)
+        try:
+            delta, called = part_end(sequence.parser, text)
+        except ShimmyError as error:
+            self._fail(sequence, error)
+            return
         if called and reason == "stop":
             reason = "tool_calls"
         self._events.append(

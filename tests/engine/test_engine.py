@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
+from shimmy.errors import GenerationFailed
+from shimmy.native.chat import ChatDelta
 from shimmy.native.context import Context
 from shimmy.native.model import Model
 from shimmy.types import Delta, SamplingParams
@@ -115,9 +118,12 @@ def test_a_seeded_answer_is_the_same_alone_and_among_others(engine: RunningEngin
 
 def test_a_waiting_request_can_be_aborted(llama: Model, make_context: MakeContext, prompt: list[int]) -> None:
     with running(RunningEngine(llama, make_context(llama), parallel=1)) as engine:
+        engine.at_events[1] = lambda: [engine.submit(prompt, max_tokens=n) for n in (100, 3)]
         engine.at_events[3] = lambda: engine.abort(engine.answers[2])
-        first, waiting, last = (engine.submit(prompt, max_tokens=n) for n in (100, 100, 3))
-        engine.wait(first, waiting, last)
+        first = engine.submit(prompt, max_tokens=100)
+        engine.wait(first)
+        waiting, last = engine.answers[2], engine.answers[3]
+        engine.wait(waiting, last)
     assert waiting.finished.reason == "cancelled"
     assert waiting.finished.usage.completion_tokens == 0
     assert waiting.finished.timings.prompt_n == 0
@@ -158,6 +164,66 @@ def test_a_model_without_finite_logits_fails_its_own_request_only(engine: Runnin
     engine.wait(other, broken)
     assert broken.error["class"] == "GenerationFailed"
     assert other.finished.reason == "length"
+
+
+class FailingParser:
+    """Gives out ``n_good`` texts and then fails, or at the end."""
+
+    def __init__(self, n_good: int) -> None:
+        self._n_left = n_good
+        self.closed = False
+
+    def feed(self, text: str) -> ChatDelta:
+        self._n_left -= 1
+        if self._n_left < 0:
+            raise GenerationFailed("this cannot be parsed")
+        return ChatDelta(text)
+
+    def finish(self) -> None:
+        raise GenerationFailed("this has no end")
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.mark.parametrize(("n_good", "said"), [(0, "parsed"), (3, "parsed"), (8, "no end")])
+def test_a_parser_that_fails_fails_its_own_request_only(
+    engine: RunningEngine, prompt: list[int], n_good: int, said: str
+) -> None:
+    parser: Any = FailingParser(n_good)
+    other = engine.submit(prompt, max_tokens=30)
+    broken = engine.submit(prompt, max_tokens=8, parser=parser)
+    engine.wait(other, broken)
+    assert said in str(broken.error["message"])
+    assert len(broken.events) == min(n_good, 7) + 1
+    assert parser.closed
+    assert other.finished.usage.completion_tokens == 30
+    assert engine.ask(prompt, max_tokens=30).tokens == other.tokens
+
+
+def test_a_parser_that_fails_when_its_request_is_aborted_fails_that_only(
+    engine: RunningEngine, prompt: list[int]
+) -> None:
+    parser: Any = FailingParser(1000)
+    engine.at_events[3] = lambda: engine.abort(engine.answers[1])
+    broken = engine.submit(prompt, max_tokens=500, parser=parser)
+    engine.wait(broken)
+    assert "no end" in str(broken.error["message"])
+    assert engine.ask(prompt, max_tokens=5).finished.reason == "length"
+
+
+def test_logprobs_that_cannot_be_read_fail_their_own_request_only(
+    engine: RunningEngine, prompt: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise GenerationFailed("no logprobs")
+
+    monkeypatch.setattr("shimmy.engine.engine.read_logprobs", fail)
+    other = engine.submit(prompt, max_tokens=30)
+    broken = engine.submit(prompt, SamplingParams(temperature=0, n_logprobs=1), max_tokens=30)
+    engine.wait(other, broken)
+    assert broken.error["message"] == "no logprobs"
+    assert other.finished.usage.completion_tokens == 30
 
 
 def test_stopping_ends_the_thread_in_the_middle_of_answers(
