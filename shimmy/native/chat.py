@@ -229,6 +229,8 @@ def _kwargs(params: ChatParams) -> str | None:
         return params.template_kwargs
     try:
         kwargs = msgspec.json.decode(params.template_kwargs or "{}", type=dict[str, msgspec.Raw])
+    except RecursionError as error:
+        raise InvalidRequest("chat_template_kwargs is nested too deep", param="chat_template_kwargs") from error
     except msgspec.DecodeError as error:
         raise InvalidRequest(
             f"chat_template_kwargs must be a JSON object: {error}", param="chat_template_kwargs"

@@ -193,6 +193,11 @@ def test_a_template_that_does_not_end_fails_only_the_request(llama: Model, sourc
         (ChatParams(template_kwargs="[]"), "chat_template_kwargs"),
         (ChatParams(template_kwargs="{"), "chat_template_kwargs"),
         (ChatParams(template_kwargs="{", reasoning_effort="low"), "chat_template_kwargs"),
+        (ChatParams(template_kwargs='{"a":' + "[" * 100_000 + "]" * 100_000 + "}"), "chat_template_kwargs"),
+        (
+            ChatParams(template_kwargs='{"a":' + "[" * 100_000 + "]" * 100_000 + "}", reasoning_effort="low"),
+            "chat_template_kwargs",
+        ),
         (ChatParams(continue_answer=True), "messages"),
     ],
 )
