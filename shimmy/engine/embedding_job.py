@@ -37,7 +37,7 @@ class EmbeddingJob:
         self.dimensions = dimensions
         self.normalize = normalize
         self.top_n = top_n
-        self.vectors: list[bytes] = [b""] * len(texts)
+        self.vectors = [bytearray() for _ in texts]
         self.unread = 0  # texts from this one on have not been begun
         self._missing = len(texts)
 
@@ -51,7 +51,7 @@ class EmbeddingJob:
         """The event that ends the request, once all texts are complete; ``width``: of the model's vectors."""
         usage = Usage(prompt_tokens=sum(map(len, self.texts)))
         if self.pooling != "rank":
-            return Embedded(self.id, self.vectors, self.dimensions or width, usage)
+            return Embedded(self.id, [bytes(vector) for vector in self.vectors], self.dimensions or width, usage)
         # Of several labels the first says how well they fit (as llama-server takes it).
         scores = [array.array("f", vector[:4])[0] for vector in self.vectors]
         order = sorted(range(len(scores)), key=lambda index: -scores[index])  # stable: equal scores keep their order

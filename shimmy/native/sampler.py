@@ -97,7 +97,11 @@ class Sampler:
         )
         self._handle: Any = out[0]
         if grammar is not None:
-            check(library().shimmy_sampler_set_grammar(self._handle, grammar.handle))
+            try:
+                check(library().shimmy_sampler_set_grammar(self._handle, grammar.handle))
+            except BaseException:
+                self.close()
+                raise
 
     @property
     def handle(self) -> Any:

@@ -37,8 +37,8 @@ from shimmy.worker.protocol import (
     Rerank,
     Submit,
     body_length,
+    command_frame,
     decode_report,
-    frame,
 )
 
 _STDERR_KEPT = 4096
@@ -121,9 +121,10 @@ class WorkerClient:
 
     async def load(self, command: Load, on_progress: Callable[[float], None] | None = None) -> Loaded:
         """Load a model, once in a worker's life. Raises what loading raises, WorkerDied when the process ends."""
+        data = command_frame(command)
         self._on_progress = on_progress
         self._loading = asyncio.get_running_loop().create_future()
-        self._send(command)
+        self._write(data)
         return await self._loading
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Delta | Finished, None]:
@@ -157,7 +158,7 @@ class WorkerClient:
         if request_id in self._requests:
             raise ShimmyError(f"request {request_id} is still running")
         queue: asyncio.Queue[Event | ShimmyError] = asyncio.Queue()
-        submit = frame(command)
+        submit = command_frame(command)
         self._requests[request_id] = queue
         ended = False
         try:
@@ -207,7 +208,7 @@ class WorkerClient:
         self._fail_all(WorkerDied("the worker was closed"))
 
     def _send(self, command: Command) -> None:
-        self._write(frame(command))
+        self._write(command_frame(command))
 
     def _write(self, data: bytes) -> None:
         if self._writer is None or self._closed:

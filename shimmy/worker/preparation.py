@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 from shimmy.engine.sequence import Sequence
 from shimmy.errors import ContextLengthExceeded, InvalidRequest
 from shimmy.native.sampler import Sampler
@@ -13,12 +11,13 @@ from shimmy.worker.loading import LoadedModel
 from shimmy.worker.prompt import Prompt, make_prompt
 
 
-def prepare(request: GenerateRequest, loaded: LoadedModel) -> Sequence:
+def prepare(request: GenerateRequest, loaded: LoadedModel, *, submitted_at: float) -> Sequence:
     """Everything that can be wrong with a request is found here, before the engine sees it.
+
+    ``submitted_at``: when the request came, on the monotonic clock.
 
     Raises InvalidRequest (naming the field), TemplateFailed, ContextLengthExceeded.
     """
-    submitted_at = time.monotonic()
     if loaded.context is None:
         raise InvalidRequest("this model makes embeddings and cannot generate text: use another one", param="model")
     if request.max_tokens is not None and request.max_tokens < 0:
@@ -56,5 +55,9 @@ def _sampler(request: GenerateRequest, prompt: Prompt, loaded: LoadedModel) -> S
         raise ContextLengthExceeded(n_prompt_tokens=len(tokens), n_ctx=loaded.n_ctx)
     sampler = Sampler(loaded.model, request.sampling, tokens, n_ctx=loaded.n_ctx, grammar=prompt.grammar)
     if prompt.opening or prompt.shown:
-        sampler.open_answer(prompt.opening, prompt.shown)
+        try:
+            sampler.open_answer(prompt.opening, prompt.shown)
+        except BaseException:
+            sampler.close()
+            raise
     return sampler

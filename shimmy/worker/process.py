@@ -30,7 +30,6 @@ from shimmy.worker.preparation import prepare
 from shimmy.worker.protocol import (
     Abort,
     Embed,
-    Events,
     FrameWriter,
     Load,
     LoadFailed,
@@ -40,6 +39,7 @@ from shimmy.worker.protocol import (
     Rerank,
     Submit,
     decode_command,
+    event_reports,
     read_frames,
 )
 from shimmy.worker.tokens import STACK_BYTES
@@ -55,7 +55,7 @@ class Worker:
         self._sock = sock
         self._writer = FrameWriter(sock)
         self._loads: SimpleQueue[Load] = SimpleQueue()
-        self._requests: SimpleQueue[Submit | Embed | Rerank | Abort] = SimpleQueue()
+        self._requests: SimpleQueue[tuple[float, Submit | Embed | Rerank | Abort]] = SimpleQueue()  # and when they came
         self._preparing_since = 0.0
         self._engine: Engine | EmbeddingEngine | None = None
         self._neighbours: Neighbours | None = None
@@ -117,7 +117,8 @@ class Worker:
             os._exit(0)  # nobody is there any more
 
     def _emit(self, events: list[Event]) -> None:
-        self._send(Events(events))
+        for report in event_reports(events):
+            self._send(report)
 
     def _read(self) -> None:
         """Commands until the other side closes."""
@@ -131,11 +132,11 @@ class Worker:
                     self._loads.put(command)
                     watcher.start()
                 case Submit() | Embed() | Rerank():
-                    self._requests.put(command)
+                    self._requests.put((time.monotonic(), command))
                 case Abort():
                     if self._engine is not None:
                         self._engine.abort(command.id)  # at once: preparation may be busy with somebody else's prompt
-                    self._requests.put(command)  # again behind its request, if that is still to be prepared
+                    self._requests.put((0.0, command))  # again behind its request, if that is still to be prepared
         os._exit(0)
 
     def _pong(self, n: int) -> Pong:
@@ -151,13 +152,13 @@ class Worker:
         engine = self._engine
         assert engine is not None
         while True:
-            command = self._requests.get()
+            arrived_at, command = self._requests.get()
             if isinstance(command, Abort):
                 engine.abort(command.id)
                 continue
             self._preparing_since = time.monotonic()
             try:
-                self._start(command, loaded)
+                self._start(command, loaded, arrived_at)
             except ShimmyError as error:
                 self._emit([Failed(command.request.id, error.to_wire())])
             except Exception as error:  # noqa: BLE001 - a bug, too, is one request's and not everybody's
@@ -167,7 +168,7 @@ class Worker:
             finally:
                 self._preparing_since = 0.0
 
-    def _start(self, command: Submit | Embed | Rerank, loaded: LoadedModel) -> None:
+    def _start(self, command: Submit | Embed | Rerank, loaded: LoadedModel, arrived_at: float) -> None:
         """Prepare a request and hand it to the engine."""
         engine = self._engine
         assert engine is not None
@@ -177,7 +178,7 @@ class Worker:
             case Rerank():
                 engine.submit(prepare_rerank(command.request, loaded.model, loaded.n_ctx))
             case Submit():
-                sequence = prepare(command.request, loaded)
+                sequence = prepare(command.request, loaded, submitted_at=arrived_at)
                 if command.request.max_tokens == 0:
                     sequence.close()
                     self._emit([Finished(sequence.id, "", "length", Usage(sequence.n_prompt), Timings())])

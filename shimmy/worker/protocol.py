@@ -5,6 +5,7 @@ Both ends are the same installed version, so the protocol has no negotiation; fr
 
 from __future__ import annotations
 
+import re
 import socket
 import struct
 import threading
@@ -18,6 +19,7 @@ from shimmy.types import (
     AdapterFacts,
     ContextFacts,
     ContextParams,
+    Embedded,
     EmbedRequest,
     Event,
     GenerateRequest,
@@ -104,7 +106,7 @@ class LoadFailed(msgspec.Struct, frozen=True, array_like=True, tag="load_failed"
 
 
 class Events(msgspec.Struct, frozen=True, array_like=True, tag="events"):
-    """All events of one step."""
+    """Events of one step, in their order."""
 
     events: list[Event]
 
@@ -129,15 +131,76 @@ decode_command = msgspec.msgpack.Decoder(Command).decode
 decode_report = msgspec.msgpack.Decoder(Report).decode
 
 
+_UNENCODABLE = (UnicodeEncodeError, OverflowError, TypeError, RecursionError)
+_INDEX = re.compile(r"\[(\d+)\]")
+# Fields that clients know by another name.
+_PARAMS = {"prompt_tokens": "prompt", "inputs": "input", "template_kwargs": "chat_template_kwargs"}
+
+
 def frame(message: Command | Report) -> bytes:
-    """A message as it goes over the socket. Raises ShimmyError when it is too large, InvalidRequest when it is no Unicode."""
+    """A message as it goes over the socket.
+
+    Raises ShimmyError when it is too large, InvalidRequest naming the field where a text is no Unicode or an integer has more
+    than 64 bits.
+    """
     try:
         body = encode(message)
-    except UnicodeEncodeError as error:
-        raise InvalidRequest(f"a text is not valid Unicode: {error.reason}") from None
+    except _UNENCODABLE as error:
+        why = f"a text is not valid Unicode: {error.reason}" if isinstance(error, UnicodeEncodeError) else str(error)
+        raise InvalidRequest(f"the request cannot be sent: {why}", param=_unencodable(message)) from None
     if len(body) > MAX_FRAME:
         raise ShimmyError(f"a frame of {len(body)} bytes is over the limit of {MAX_FRAME}")
     return _LENGTH.pack(len(body)) + body
+
+
+def command_frame(command: Command) -> bytes:
+    """A frame that the worker can read: it ends at one that it cannot. Raises as ``frame``, InvalidRequest on a wrong type."""
+    data = frame(command)
+    try:
+        decode_command(memoryview(data)[_LENGTH.size :])
+    except msgspec.ValidationError as error:
+        why, _, path = str(error).rpartition(" - at ")
+        param = _named(command, [int(number) for number in _INDEX.findall(path)])
+        raise InvalidRequest(f"{param or 'the request'} cannot be used: {why}", param=param) from None
+    return data
+
+
+def _unencodable(value: object) -> str | None:
+    """The field of a message that cannot be encoded."""
+    for name in value.__struct_fields__ if isinstance(value, msgspec.Struct) else ():
+        part = getattr(value, name)
+        try:
+            encode(part)
+        except _UNENCODABLE:
+            return _unencodable(part) or _PARAMS.get(name, name)
+    return None
+
+
+def _named(command: Command, path: list[int]) -> str | None:
+    """The field of a command at ``path`` in its array, where the tag comes first."""
+    name = None
+    value: object = command
+    for depth, index in enumerate(path):
+        if not isinstance(value, msgspec.Struct):
+            break
+        name = value.__struct_fields__[index if depth else index - 1]
+        value = getattr(value, name)
+    return None if name is None else _PARAMS.get(name, name)
+
+
+def event_reports(events: list[Event]) -> Iterator[Events]:
+    """Events by frames: vectors may take a good part of MAX_FRAME, so each Embedded has one of its own."""
+    together: list[Event] = []
+    for event in events:
+        if isinstance(event, Embedded):
+            if together:
+                yield Events(together)
+                together = []
+            yield Events([event])
+        else:
+            together.append(event)
+    if together:
+        yield Events(together)
 
 
 def body_length(head: bytes) -> int:

@@ -104,6 +104,18 @@ def test_texts_of_all_lengths_get_the_vectors_they_get_alone(
     assert queue.n_tokens == 2 * (5 + 150 + 1 + 70 + 64 + 3)
 
 
+def test_a_long_text_s_rows_are_gathered_in_one_place(llama: Model, make_queue: MakeQueue) -> None:
+    queue = make_queue(Maker(llama), max_step_s=1e-9)
+    one = job(1, 300, pooling="none")
+    queue.add(one)
+    queue.step(waiting=True, last_step_s=0.0)
+    rows = one.vectors[0]
+    before = len(rows)
+    queue.step(waiting=True, last_step_s=0.0)
+    assert one.vectors[0] is rows  # a new one for each slice would be copied as often
+    assert len(rows) > before > 0
+
+
 def test_a_short_job_does_not_wait_for_the_end_of_a_long_one(llama: Model, make_queue: MakeQueue) -> None:
     queue = make_queue(Maker(llama))
     queue.add(job(1, *[200] * 30))

@@ -153,12 +153,15 @@ def test_a_text_longer_than_those_before_makes_the_context_longer(tiny_llama: Pa
         ({"inputs": ["a"], "dimensions": 5, "pooling": "none"}, "dimensions", "pooling none"),
         ({"inputs": ["a" * 300_000]}, "input", "without a break"),
         ({"inputs": [[5] * 250] * 2000, "pooling": "none"}, "input", "fewer texts"),
-        ({"inputs": ["a\ud800"]}, None, "Unicode"),
+        ({"inputs": ["a\ud800"]}, "input", "Unicode"),
+        ({"inputs": [[1, 2**70]]}, "input", "cannot be sent"),
+        ({"inputs": [[1, "a"]]}, "input", "cannot be used"),
+        ({"inputs": ["a"], "pooling": "rank"}, "pooling", "Invalid enum value 'rank'"),
     ],
     ids=lambda value: str(value)[:40],
 )
 def test_a_wrong_embedding_request_is_named_and_the_worker_goes_on(
-    fields: dict[str, Any], param: str | None, says: str, tiny_embedding: Path
+    fields: dict[str, Any], param: str, says: str, tiny_embedding: Path
 ) -> None:
     async def body() -> None:
         async with ready(tiny_embedding) as (worker, _):

@@ -14,18 +14,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shimmy.errors import InvalidRequest, ShimmyError
-from shimmy.types import GenerateRequest
+from shimmy.types import ChatParams, Embedded, Event, Failed, GenerateRequest, Message, SamplingParams, Usage
 from shimmy.worker import protocol
+from shimmy.worker.process import Worker
 from shimmy.worker.protocol import (
     MAX_FRAME,
     Abort,
     Command,
+    Events,
     FrameWriter,
     Ping,
     Pong,
     Report,
     Submit,
     body_length,
+    command_frame,
     decode_command,
     decode_report,
     frame,
@@ -157,5 +160,56 @@ def test_a_frame_over_the_limit_is_neither_sent_nor_read(monkeypatch: pytest.Mon
 
 
 def test_a_lone_surrogate_is_the_requests_fault() -> None:
-    with pytest.raises(InvalidRequest, match="not valid Unicode"):
+    with pytest.raises(InvalidRequest, match="not valid Unicode") as caught:
         frame(Submit(GenerateRequest(1, prompt="\udcff")))
+    assert caught.value.facts["param"] == "prompt"
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"max_tokens": 2**64}, "max_tokens"),
+        ({"prompt_tokens": [1, -(2**63) - 1]}, "prompt"),
+        ({"sampling": SamplingParams(seed=2**64)}, "seed"),
+        ({"sampling": SamplingParams(logit_bias={2**70: 1.0})}, "logit_bias"),
+        ({"prompt": object()}, "prompt"),
+        ({"max_tokens": 3.5}, "max_tokens"),
+        ({"prompt": b"bytes"}, "prompt"),
+        ({"id": "one"}, "id"),
+        ({"stop": None}, "stop"),
+        ({"messages": [Message("user", 5)]}, "messages"),  # type: ignore[arg-type] # that is the point
+        ({"sampling": SamplingParams(top_k="a")}, "top_k"),  # type: ignore[arg-type]
+        ({"sampling": SamplingParams(logit_bias={"[7]": 1.0})}, "logit_bias"),  # type: ignore[dict-item]
+        ({"chat": ChatParams(tool_choice="any")}, "tool_choice"),  # type: ignore[arg-type]
+        ({"chat": ChatParams(template_kwargs=5)}, "chat_template_kwargs"),  # type: ignore[arg-type]
+        ({"sampling": None}, "sampling"),
+    ],
+    ids=str,
+)
+def test_a_value_that_the_worker_could_not_read_is_not_sent_and_named(fields: dict[str, Any], param: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        command_frame(Submit(GenerateRequest(**{"id": 1, **fields})))
+    assert caught.value.facts["param"] == param
+    assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize("kind", COMMANDS, ids=lambda kind: kind.__name__)
+def test_a_command_that_can_be_read_is_sent_as_it_is(kind: type[msgspec.Struct]) -> None:
+    @given(values(kind))
+    def check(message: Any) -> None:
+        assert command_frame(message) == frame(message)
+
+    check()
+
+
+def test_vectors_that_end_together_have_a_frame_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors = [Embedded(number, [b"x" * 80], 20, Usage()) for number in range(3)]
+    others = [Failed(number, {}) for number in range(3, 6)]
+    events: list[Event] = [others[0], others[1], *vectors, others[2]]
+    monkeypatch.setattr(protocol, "MAX_FRAME", 200)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        Worker(ours)._emit(events)
+        ours.shutdown(socket.SHUT_WR)
+        reports = [decode_report(body) for body in read_frames(theirs)]
+    assert reports == [Events(others[:2]), *(Events([vector]) for vector in vectors), Events(others[2:])]  # type: ignore[arg-type] # a list of one kind
