@@ -110,6 +110,24 @@ common_json special_tokens(const shimmy_model & m) {
     return tokens;
 }
 
+// The bytes of the longest token's text, 0 where one token may stand for any number of bytes: WordPiece has one for all unknown
+// words, Unigram one for a run of unknown characters, and both leave out white space.
+size_t longest_token(const shimmy_model & m) {
+    switch (llama_vocab_type(m.vocab)) {
+        case LLAMA_VOCAB_TYPE_NONE:
+        case LLAMA_VOCAB_TYPE_WPM:
+        case LLAMA_VOCAB_TYPE_UGM:
+            return 0;
+        default:
+            break;
+    }
+    size_t longest = 0;
+    for (llama_token token = 0; token < m.n_vocab; ++token) {
+        longest = std::max(longest, std::strlen(llama_vocab_get_text(m.vocab, token)));
+    }
+    return longest;
+}
+
 // What the file says: llama.cpp takes "none" for it where it says nothing.
 common_json pooling(const llama_model * model) {
     char architecture[64] = "";
@@ -226,6 +244,7 @@ int32_t shimmy_model_facts(const shimmy_model * model, char ** out) {
         facts["add_eos"] = llama_vocab_get_add_eos(model->vocab);
         facts["add_sep"] = llama_vocab_get_add_sep(model->vocab);
         facts["special_tokens"] = special_tokens(*model);
+        facts["longest_token"] = longest_token(*model);
         *out = copy_string(facts.dump_safe());
     });
 }

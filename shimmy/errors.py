@@ -63,13 +63,13 @@ class InvalidRequest(ShimmyError):
 
 
 class ContextLengthExceeded(ShimmyError):
-    """The prompt does not fit the context."""
+    """The prompt does not fit the context. ``at_least``: it was too long to be counted, and has these tokens or more."""
 
     code = "context_length_exceeded"
 
-    def __init__(self, *, n_prompt_tokens: int, n_ctx: int) -> None:
+    def __init__(self, *, n_prompt_tokens: int, n_ctx: int, at_least: bool = False) -> None:
         super().__init__(
-            f"the prompt has {n_prompt_tokens} tokens and the context holds {n_ctx}: shorten the prompt or raise --ctx",
+            f"the prompt has {'at least ' if at_least else ''}{n_prompt_tokens} tokens and the context holds {n_ctx}: shorten the prompt or raise --ctx",
             n_prompt_tokens=n_prompt_tokens,
             n_ctx=n_ctx,
         )

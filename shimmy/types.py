@@ -370,7 +370,11 @@ class ContextParams(msgspec.Struct, frozen=True, array_like=True):
 
 
 class ModelFacts(msgspec.Struct, frozen=True):
-    """What llama.cpp says of a loaded model (shimmy_model_facts). ``n_ctx_orig``: before a stretching of its own."""
+    """What llama.cpp says of a loaded model (shimmy_model_facts).
+
+    n_ctx_orig     before a stretching of its own
+    longest_token  the most bytes of a text that one token stands for; 0: there is no such limit
+    """
 
     description: str
     size_bytes: int
@@ -395,6 +399,7 @@ class ModelFacts(msgspec.Struct, frozen=True):
     special_tokens: dict[str, int | None]
     n_expert: int = 0
     n_ctx_orig: int = 0
+    longest_token: int = 0
 
 
 class AdapterFacts(msgspec.Struct, frozen=True):

@@ -10,7 +10,7 @@ from shimmy.native.embedder import Embedder, EmbedderFacts
 from shimmy.native.model import Model
 from shimmy.types import MAX_INPUTS, ContextParams, EmbedRequest, ModelFacts, RerankRequest
 from shimmy.worker.sizing import choose_embedder, free_memory
-from shimmy.worker.tokens import check_tokens, tokenize
+from shimmy.worker.tokens import check_size, check_tokens, text_size, tokenize
 
 N_SEQ_MAX = 32  # texts of one step
 _MAX_ANSWER = 64 * 2**20  # bytes of all vectors of a request
@@ -82,6 +82,7 @@ def prepare_embedding(request: EmbedRequest, model: Model, n_ctx: int) -> Embedd
         raise InvalidRequest(f"input has {len(request.inputs)} texts; {MAX_INPUTS} are allowed", param="input")
     pooling: Pooling = request.pooling or _usual_pooling(facts)
     _check_dimensions(request, facts)
+    check_size(sum(text_size(text, "input") for text in request.inputs if isinstance(text, str)), "input")
     texts = [_text_tokens(model, text, f"input {number}", n_ctx) for number, text in enumerate(request.inputs)]
     n_vectors = sum(map(len, texts)) if pooling == "none" else len(texts)
     size = 4 * n_vectors * (request.dimensions or facts.n_embd_out)
@@ -107,9 +108,7 @@ def prepare_rerank(request: RerankRequest, model: Model, n_ctx: int) -> Embeddin
         )
     if request.top_n is not None and request.top_n < 1:
         raise InvalidRequest("top_n must be 1 or more", param="top_n")
-    texts = [_pair_tokens(model, request.query, document) for document in request.documents]
-    for tokens in texts:
-        _check_length(tokens, n_ctx)
+    texts = _pairs(model, request.query, request.documents, n_ctx)
     return EmbeddingJob(request.id, texts, "rank", normalize=False, top_n=request.top_n)
 
 
@@ -130,30 +129,53 @@ def _check_dimensions(request: EmbedRequest, facts: ModelFacts) -> None:
 def _text_tokens(model: Model, text: str | list[int], what: str, n_ctx: int) -> list[int]:
     if not text:
         raise InvalidRequest(f"{what} is empty", param="input")
-    tokens = check_tokens(model, text, "input") if isinstance(text, list) else tokenize(model, text, "input")
+    if isinstance(text, list):
+        return check_tokens(model, _fitting(text, n_ctx), "input")
+    tokens = tokenize(model, text, "input", n_ctx)
     if not tokens:
         raise InvalidRequest(f"{what} has no tokens", param="input")
-    _check_length(tokens, n_ctx)
+    return _fitting(tokens, n_ctx)
+
+
+def _fitting(tokens: list[int], n_ctx: int) -> list[int]:
+    """``tokens`` themselves. Raises ContextLengthExceeded."""
+    if len(tokens) > n_ctx:
+        raise ContextLengthExceeded(n_prompt_tokens=len(tokens), n_ctx=n_ctx)
     return tokens
 
 
-def _check_length(tokens: list[int], n_ctx: int) -> None:
-    if len(tokens) > n_ctx:
-        raise ContextLengthExceeded(n_prompt_tokens=len(tokens), n_ctx=n_ctx)
+def _pairs(model: Model, query: str, documents: list[str], n_ctx: int) -> list[list[int]]:
+    """A query and each document as the model was trained on them (llama-server's format_prompt_rerank)."""
+    size = text_size(query, "query")
+    all_documents = sum(text_size(document, "documents") for document in documents)
+    template = model.facts.rerank_template
+    if template is not None:
+        # The query is part of each text: of tokens that were made alone the model knows nothing.
+        check_size(all_documents + len(documents) * (size + len(template)), "documents")
+        texts = (_filled(template, query, document) for document in documents)
+        return [_fitting(tokenize(model, text, "documents", n_ctx, add_special=False), n_ctx) for text in texts]
+    check_size(size, "query")
+    check_size(all_documents, "documents")
+    begin, middle, end = _separators(model.facts)
+    plain = {"add_special": False, "parse_special": False}
+    before = _fitting([*begin, *tokenize(model, query, "query", n_ctx, **plain), *middle], n_ctx)
+    return [
+        _fitting([*before, *tokenize(model, document, "documents", n_ctx, **plain), *end], n_ctx)
+        for document in documents
+    ]
 
 
-def _pair_tokens(model: Model, query: str, document: str) -> list[int]:
-    """A query and a document as the model was trained on them (llama-server's format_prompt_rerank)."""
-    facts = model.facts
-    if facts.rerank_template is not None:
-        texts = {"{query}": query, "{document}": document}  # in one go: a query may hold the other's mark
-        text = _MARKS.sub(lambda mark: texts[mark[0]], facts.rerank_template)
-        return tokenize(model, text, "documents", add_special=False)
+def _filled(template: str, query: str, document: str) -> str:
+    texts = {"{query}": query, "{document}": document}  # in one go: a query may hold the other's mark
+    return _MARKS.sub(lambda mark: texts[mark[0]], template)
+
+
+def _separators(facts: ModelFacts) -> tuple[list[int], list[int], list[int]]:
+    """The tokens before a query, between it and a document, and behind that."""
     special = facts.special_tokens
     end = special["eos"] if special["eos"] is not None else special["sep"]
-    bos = [special["bos"]] if facts.add_bos else []
-    eos = [end] if facts.add_eos else []
-    sep = [special["sep"]] if facts.add_sep else []
-    first = tokenize(model, query, "query", add_special=False, parse_special=False)
-    second = tokenize(model, document, "documents", add_special=False, parse_special=False)
-    return [token for token in (*bos, *first, *eos, *sep, *second, *eos) if token is not None]
+    bos, sep = special["bos"], special["sep"]
+    begin = [bos] if facts.add_bos and bos is not None else []
+    eos = [end] if facts.add_eos and end is not None else []
+    between = [sep] if facts.add_sep and sep is not None else []
+    return begin, [*eos, *between], eos

@@ -14,11 +14,10 @@ def infill_tokens(request: GenerateRequest, loaded: LoadedModel) -> list[int]:
     As llama-server's format_prompt_infill, without its names of repository and file: special tokens in the two texts are plain
     text, and BOS is there where the model adds it. Raises InvalidRequest (suffix, prompt).
     """
-    if request.messages is not None:
-        raise InvalidRequest("suffix goes with a prompt: send a prompt instead of messages", param="suffix")
     before, behind, middle = _infill_tokens(loaded.model.facts)
     prefix = [before, *_plain(request, loaded)]
-    suffix = [behind, *tokenize(loaded.model, request.suffix or "", "suffix", add_special=False, parse_special=False)]
+    plain = {"add_special": False, "parse_special": False}
+    suffix = [behind, *tokenize(loaded.model, request.suffix or "", "suffix", loaded.n_ctx, **plain)]
     facts = loaded.model.facts
     bos = facts.special_tokens["bos"]
     start = [bos] if facts.add_bos and bos is not None else []
@@ -31,7 +30,7 @@ def _plain(request: GenerateRequest, loaded: LoadedModel) -> list[int]:
         return check_tokens(loaded.model, request.prompt_tokens, "prompt")
     if request.prompt is None:
         raise InvalidRequest("suffix needs a prompt: send what stands before the gap", param="prompt")
-    return tokenize(loaded.model, request.prompt, "prompt", add_special=False, parse_special=False)
+    return tokenize(loaded.model, request.prompt, "prompt", loaded.n_ctx, add_special=False, parse_special=False)
 
 
 def _infill_tokens(facts: ModelFacts) -> tuple[int, int, int]:

@@ -35,11 +35,26 @@ def make_prompt(request: GenerateRequest, loaded: LoadedModel) -> Prompt:
     """Raises InvalidRequest naming the field, TemplateFailed."""
     if request.grammar is not None and request.json_schema is not None:
         raise InvalidRequest("grammar and json_schema exclude each other: send one of them", param="grammar")
-    if request.messages is not None and request.prompt_tokens is None and request.suffix is None:
+    _check_source(request)
+    if request.messages is not None:
         return _chat_prompt(request, loaded)
+    return Prompt(_plain_tokens(request, loaded), grammar=_own_grammar(request, loaded))
+
+
+def _check_source(request: GenerateRequest) -> None:
+    """What becomes the prompt is said once, and with what belongs to it."""
+    if request.messages is not None and request.suffix is not None:
+        raise InvalidRequest("suffix goes with a prompt: send a prompt instead of messages", param="suffix")
+    given = [name for name in ("prompt", "prompt_tokens", "messages") if getattr(request, name) is not None]
+    if len(given) > 1:
+        param = "messages" if request.messages is not None else "prompt"
+        raise InvalidRequest(f"{' and '.join(given)} exclude each other: send one of them", param=param)
+    if request.messages is not None:
+        return
     if request.chat.tools is not None:
         raise InvalidRequest("tools go with messages, not with a prompt", param="tools")
-    return Prompt(_plain_tokens(request, loaded), grammar=_own_grammar(request, loaded))
+    if request.chat.tool_choice not in {"auto", "none"}:
+        raise InvalidRequest("tool_choice goes with messages and tools, not with a prompt", param="tool_choice")
 
 
 def _own_grammar(request: GenerateRequest, loaded: LoadedModel) -> Grammar | None:
@@ -56,7 +71,7 @@ def _plain_tokens(request: GenerateRequest, loaded: LoadedModel) -> list[int]:
         return check_tokens(loaded.model, request.prompt_tokens, "prompt")
     if request.prompt is None:
         raise InvalidRequest("one of prompt, prompt_tokens and messages is needed", param="prompt")
-    return tokenize(loaded.model, request.prompt, "prompt")
+    return tokenize(loaded.model, request.prompt, "prompt", loaded.n_ctx)
 
 
 def _chat_prompt(request: GenerateRequest, loaded: LoadedModel) -> Prompt:
@@ -86,7 +101,7 @@ def _answered_by(
     if not rendered.grammar and request.chat.tool_choice not in {"auto", "none"}:
         message = "this model's chat template knows no tool calls: leave tool_choice at auto"
         raise InvalidRequest(message, param="tool_choice")
-    tokens = tokenize(loaded.model, rendered.prompt, "prompt")
+    tokens = tokenize(loaded.model, rendered.prompt, "prompt", loaded.n_ctx)
     shown = _single_tokens(loaded.model, rendered.preserved_tokens)
     if not rendered.grammar or request.grammar is not None:
         return Prompt(tokens, rendered.stops, _own_grammar(request, loaded), parser, shown=shown)

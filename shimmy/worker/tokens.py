@@ -5,23 +5,46 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from shimmy.errors import InvalidRequest
-from shimmy.native.model import Model
+from shimmy.errors import ContextLengthExceeded, InvalidRequest
+from shimmy.native.model import Model, encode_text
 
 # llama.cpp splits the texts of some vocabularies with std::regex, which recurses about 320 bytes a character of one stretch.
 STACK_BYTES = 128 * 2**20
 MAX_STRETCH = 250_000
+# Bytes of all texts of a request: about 1 MiB is tokenized in a second, and who comes next waits for it.
+MAX_TEXT = 16 * 2**20
 _STRETCH = re.compile(r"\S+|\s+")
 
 
-def tokenize(model: Model, text: str, param: str, *, add_special: bool = True, parse_special: bool = True) -> list[int]:
-    """The tokens of ``text``, which is the request's field ``param``.
+def tokenize(
+    model: Model, text: str, param: str, n_ctx: int, *, add_special: bool = True, parse_special: bool = True
+) -> list[int]:
+    """The tokens of ``text``, which is the request's field ``param``; they may still be more than ``n_ctx``.
 
-    Raises InvalidRequest on a stretch without any break that could overflow the stack of a thread of STACK_BYTES.
+    Before any work raises ContextLengthExceeded on a text that cannot have as few tokens, InvalidRequest on one over MAX_TEXT and
+    on a stretch without any break that could overflow the stack of a thread of STACK_BYTES.
     """
-    if len(text) > MAX_STRETCH and any(len(stretch) > MAX_STRETCH for stretch in _STRETCH.findall(text)):
+    size = text_size(text, param)
+    check_size(size, param)
+    if len(text) > MAX_STRETCH and any(found.end() - found.start() > MAX_STRETCH for found in _STRETCH.finditer(text)):
         raise InvalidRequest(f"the {param} has more than {MAX_STRETCH:,} characters without a break", param=param)
+    longest = model.facts.longest_token
+    if longest and size > n_ctx * longest:
+        raise ContextLengthExceeded(n_prompt_tokens=-(-size // longest), n_ctx=n_ctx, at_least=True)
     return model.tokenize(text, add_special=add_special, parse_special=parse_special)
+
+
+def text_size(text: str, param: str) -> int:
+    """Bytes of UTF-8. Raises InvalidRequest on a lone surrogate."""
+    return len(text) if text.isascii() else len(encode_text(text, param))
+
+
+def check_size(size: int, param: str) -> None:
+    """Raises InvalidRequest where all texts of a request have more than MAX_TEXT bytes."""
+    if size > MAX_TEXT:
+        raise InvalidRequest(
+            f"the {param} would be more than {MAX_TEXT >> 20} MiB of text: send less at once", param=param
+        )
 
 
 def check_tokens(model: Model, tokens: Sequence[int], param: str) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,9 +11,30 @@ from typing import Any
 
 import pytest
 
-from shimmy.errors import ContextLengthExceeded, GenerationFailed, InvalidRequest, ModelFailed, TemplateFailed
-from shimmy.types import MAX_STOPS, GenerateRequest, Message, SamplingParams
+from shimmy.errors import (
+    ContextLengthExceeded,
+    GenerationFailed,
+    InvalidRequest,
+    ModelFailed,
+    ShimmyError,
+    TemplateFailed,
+)
+from shimmy.native.grammar import GrammarCache
+from shimmy.native.model import Model
+from shimmy.native.sampler import Sampler
+from shimmy.types import (
+    MAX_STOPS,
+    ChatParams,
+    FunctionChoice,
+    GenerateRequest,
+    Message,
+    ModelParams,
+    SamplingParams,
+)
 from shimmy.worker.client import WorkerClient
+from shimmy.worker.loading import LoadedModel, load
+from shimmy.worker.preparation import _sampler, prepare
+from shimmy.worker.prompt import Prompt
 from shimmy.worker.tokens import MAX_STRETCH
 from tests.tiny.models import write_llama
 from tests.worker.running import DEADLINE_S, Answer, collect, load_command, ready, request, run, started
@@ -63,6 +85,15 @@ def bare(bare_llama: Path) -> Iterator[Asked]:
         ({"prompt_tokens": [2**40]}, "prompt"),
         ({"prompt": None}, "prompt"),
         ({"messages": []}, "messages"),
+        ({"prompt": "a", "prompt_tokens": [1]}, "prompt"),
+        ({"prompt": "a", "messages": [Message("user", "a")]}, "messages"),
+        ({"prompt_tokens": [1], "messages": []}, "messages"),
+        ({"prompt": "a", "chat": ChatParams(tools="[]")}, "tools"),
+        ({"prompt": "a", "chat": ChatParams(tool_choice="required")}, "tool_choice"),
+        ({"prompt_tokens": [1], "chat": ChatParams(tool_choice=FunctionChoice("look"))}, "tool_choice"),
+        ({"prompt": "a", "max_tokens": 2**64}, "max_tokens"),
+        ({"prompt": "a", "max_tokens": 2.5}, "max_tokens"),
+        ({"prompt": "a", "chat": ChatParams(tool_choice="any")}, "tool_choice"),  # type: ignore[arg-type] # that is the point
         ({"prompt": "a" * (MAX_STRETCH + 1)}, "prompt"),
     ],
 )
@@ -142,6 +173,61 @@ def test_a_prompt_that_fills_the_context_is_refused_with_both_counts(asked: Aske
     assert caught.value.facts == {"n_prompt_tokens": N_CTX, "n_ctx": N_CTX}
     assert f"has {N_CTX} tokens and the context holds {N_CTX}" in caught.value.message
     assert asked.ask(request(2, [65] * (N_CTX - 1))).finished.usage.completion_tokens == 1
+
+
+def test_a_prompt_that_cannot_fit_is_refused_before_it_is_read(asked: Asked) -> None:
+    longest = asked.loaded.model.longest_token
+    with pytest.raises(ContextLengthExceeded, match=f"at least {N_CTX + 1} tokens") as caught:
+        asked.ask(request(1, "a " * (N_CTX * longest // 2 + 1)))
+    assert caught.value.facts == {"n_prompt_tokens": N_CTX + 1, "n_ctx": N_CTX}
+
+
+def test_a_load_command_of_a_wrong_type_is_not_sent_and_the_right_one_still_loads(tiny_llama: Path) -> None:
+    async def body() -> None:
+        async with started() as worker:
+            with pytest.raises(InvalidRequest) as caught:
+                await worker.load(load_command(tiny_llama, flash_attn="maybe"))
+            assert caught.value.facts["param"] == "flash_attn"
+            assert (await worker.load(load_command(tiny_llama, n_ctx=N_CTX))).n_ctx == N_CTX
+
+    run(body())
+
+
+@pytest.fixture
+def loaded(tiny_llama: Path) -> Iterator[LoadedModel]:
+    found, _ = load(load_command(tiny_llama, n_ctx=N_CTX), lambda _: None)
+    yield found
+    for part in (found.chat, found.context, found.model):
+        assert part is not None
+        part.close()
+
+
+def test_a_request_waits_from_when_it_came(loaded: LoadedModel) -> None:
+    sequence = prepare(request(1), loaded, submitted_at=5.0)
+    sequence.started_at = 7.0
+    assert sequence.timings().queue_ms == 2000.0
+    sequence.close()
+
+
+def test_a_sampler_that_does_not_take_its_answer_or_its_grammar_is_freed(
+    loaded: LoadedModel, tiny_embedding: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[Sampler] = []
+    close = Sampler.close
+
+    def remember(sampler: Sampler) -> None:
+        closed.append(sampler)
+        close(sampler)
+
+    monkeypatch.setattr(Sampler, "close", remember)
+    with pytest.raises(ShimmyError):
+        _sampler(request(1), Prompt([1], opening=[10**6]), loaded)
+    assert len(closed) == 1
+    with contextlib.closing(Model(tiny_embedding, ModelParams())) as other:
+        foreign = GrammarCache(other).grammar('root ::= "a"')
+        with pytest.raises(ShimmyError, match="another model"):
+            _sampler(request(1), Prompt([1], grammar=foreign), loaded)
+    assert len(closed) == 2
 
 
 def test_messages_need_a_template(bare: Asked) -> None:
