@@ -122,7 +122,7 @@ def main() -> int:
         if args.grown:
             images += grown(Path(name), report)
             started = time.monotonic()
-        keys = known_keys(ROOT / "shimmy" / "native" / "libshimmy.so")
+        keys = known_keys(ffi.library_path())
         for run in range(args.runs):
             if time.monotonic() - started >= args.seconds:
                 break
