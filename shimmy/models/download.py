@@ -1,6 +1,6 @@
 """Fetching one file: resumed where it broke, and checked against all that is known of it.
 
-Beside the unfinished file, ``FILE.json`` says which state of the remote file its bytes are of. What cannot be shown to
+Beside the file, ``FILE.json`` says which state of the remote file its bytes are of. What cannot be shown to
 be the beginning of the file as it is now is fetched anew.
 """
 
@@ -33,7 +33,7 @@ _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
 
 
 class _State(msgspec.Struct, frozen=True):
-    """Of what the bytes in an unfinished file are the beginning.
+    """Of what the bytes in a file are the beginning, or all.
 
     ``validator`` is what If-Range takes: a strong ETag, or a date; empty where the server gives neither.
     """
@@ -47,19 +47,21 @@ class _State(msgspec.Struct, frozen=True):
 def fetch_file(file: RemoteFile, path: Path, label: str, progress: Progress, web: Web) -> str:
     """Brings ``file`` to ``path``, on the disk, going on with what is there of it. Returns its sha256.
 
-    Raises DownloadFailed, after several tries where that may help; what arrived stays, for the next call. Raises
-    ChecksumMismatch, and InvalidModelFile for what does not begin like a GGUF file; then nothing stays.
+    What arrived stays for the next call, ``FILE.json`` also beside a whole file: the other files of a model may be
+    missing yet, and then the next call finds this one whole and asks for none of it again.
+
+    Raises DownloadFailed, after several tries where that may help. Raises ChecksumMismatch, and InvalidModelFile for
+    what does not begin like a GGUF file; then nothing stays.
     """
     download = _Download(file, path, label, progress, web)
     try:
-        sha256 = download.run()
+        return download.run()
     except (ChecksumMismatch, InvalidModelFile):
         path.unlink(missing_ok=True)
+        download.state_path.unlink(missing_ok=True)
         raise
     finally:
         progress.finish()
-    download.state_path.unlink(missing_ok=True)
-    return sha256
 
 
 class _Download:

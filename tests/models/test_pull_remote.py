@@ -256,6 +256,34 @@ def test_a_model_in_parts_is_pulled_whole(store: Store, server: Server, tmp_path
     assert (store.folder / "model-00002-of-00002.gguf").read_bytes() == files["model-00002-of-00002.gguf"]
 
 
+@pytest.mark.parametrize("on_hub", [True, False])
+def test_a_part_that_had_arrived_is_not_fetched_again(
+    on_hub: bool, store: Store, server: Server, tmp_path: Path
+) -> None:
+    """The second of two parts breaks; the next pull goes on in it and leaves the first alone."""
+    write_parts(tmp_path)
+    files = {path.name: path.read_bytes() for path in sorted(tmp_path.glob("model-*.gguf"))}
+    server.repo = files
+    server.files = {f"/{name}": data for name, data in files.items()}
+    text = "hf:org/repo" if on_hub else f"{server.url}/model-00001-of-00002.gguf"
+    second = files["model-00002-of-00002.gguf"]
+
+    def cut_second(handler: Handler) -> bool:
+        handler.send_file(second, most=len(second) // 2)
+        return True
+
+    server.answers = [lambda _: False, cut_second, status(404)]
+    with pytest.raises(DownloadFailed, match="check the address"):
+        pull(store, text)
+    server.asked.clear()
+    assert pull(store, text).name == "model"
+    (asked,) = server.fetches()
+    assert asked.path.endswith("/model-00002-of-00002.gguf")
+    assert asked.headers["range"] == f"bytes={len(second) // 2}-"
+    assert {name: (store.folder / name).read_bytes() for name in files} == files
+    assert left_over(store) == []
+
+
 def test_parts_of_which_one_is_wrong_are_no_model(store: Store, server: Server, tmp_path: Path) -> None:
     write_parts(tmp_path)
     first = (tmp_path / "model-00001-of-00002.gguf").read_bytes()
