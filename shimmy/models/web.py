@@ -101,10 +101,20 @@ def _follow(
         if not response.has_redirect_location:
             return response
         response.close()
-        url = _without_user(urljoin(url, response.headers["Location"]))
+        url = _redirected(url, response.headers["Location"], start)
         if not is_protected(url) and not (unprotected and urlsplit(url).scheme == "http"):
             raise DownloadFailed(f"{shown_url(start)} leads to {shown_url(url)[:200]}, which is not protected by https")
     raise DownloadFailed(f"{shown_url(start)} leads from one place to the next, more than {MOST_REDIRECTS} times")
+
+
+def _redirected(url: str, location: str, start: str) -> str:
+    """Where a redirect from ``url`` leads; DownloadFailed where ``location`` is no URL."""
+    try:
+        target = _without_user(urljoin(url, location))
+        _origin(target)  # raises where the port is none
+    except ValueError:
+        raise DownloadFailed(f"{shown_url(start)} leads to an address that is no URL: use another address") from None
+    return target
 
 
 def _check_status(response: httpx2.Response, url: str) -> None:

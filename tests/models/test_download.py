@@ -96,7 +96,7 @@ def ranges(server: Server) -> list[str | None]:
 def test_a_file_arrives_whole_in_one_request(server: Server, fetch: Fetch) -> None:
     assert fetch(sha256=SHA256) == SHA256
     assert fetch.path.read_bytes() == BODY
-    assert fetch.files == ["x.gguf"]
+    assert fetch.files == ["x.gguf", "x.gguf.json"]
     assert ranges(server) == [None]
 
 
@@ -186,6 +186,7 @@ def test_a_file_that_had_arrived_is_not_asked_for_again(server: Server, fetch: F
     leave_half(server, fetch)
     fetch.path.write_bytes(BODY)
     assert fetch() == SHA256
+    assert fetch() == SHA256
     assert server.fetches() == []
 
 
@@ -201,7 +202,7 @@ def test_a_corrupt_body_is_refused_and_nothing_stays(server: Server, fetch: Fetc
     server.answers = [sends(OTHER)]
     with pytest.raises(ChecksumMismatch, match="nothing was kept"):
         fetch(sha256=SHA256)
-    assert not fetch.path.exists()
+    assert fetch.files == []
     assert fetch(sha256=SHA256) == SHA256
 
 
@@ -388,6 +389,15 @@ def test_a_redirect_to_where_nothing_is_protected_is_refused(location: str, serv
     server.answers = [redirect(location)]
     with pytest.raises(DownloadFailed, match="not protected by https"):
         fetch()
+
+
+@pytest.mark.parametrize("location", ["https://[x", "https://h:99999999/x.gguf", "https://h:x/", "//[::1/x.gguf"])
+def test_a_redirect_to_what_is_no_url_is_one_line(location: str, server: Server, fetch: Fetch) -> None:
+    server.answers = [redirect(location)]
+    with pytest.raises(DownloadFailed, match="leads to an address that is no URL") as raised:
+        fetch()
+    assert "\n" not in raised.value.message
+    assert fetch.files == []
 
 
 def test_credentials_stay_with_the_origin_they_were_given_for(server: Server, fetch: Fetch) -> None:
