@@ -33,9 +33,9 @@ def run(config: Config, args: Mapping[str, Any]) -> int:
 def _report(config: Config) -> dict[str, Any]:
     memory = psutil.virtual_memory()
     build = _build()
-    gpus = [device["name"] for device in build.get("devices", []) if device["type"] in {"gpu", "igpu"}]
+    gpus = [device for device in build.get("devices", []) if device["type"] in {"gpu", "igpu"}]
     return {
-        "warnings": _warnings(config, build, gpus),
+        "warnings": _warnings(config, build, gpus) if build["ok"] else [],
         "version": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -60,22 +60,61 @@ def _build() -> dict[str, Any]:
         return {"ok": False, "error": error.message}
 
 
-def _warnings(config: Config, build: dict[str, Any], gpus: list[str]) -> list[str]:
-    """Each GPU that is here and does nothing, and why."""
-    if not build["ok"]:
+def _warnings(config: Config, build: dict[str, Any], gpus: list[dict[str, Any]]) -> list[str]:
+    """Why no model could be loaded as configured; each GPU that is here and no model would run on, and why."""
+    refusal = _refusal(config, gpus)
+    return [
+        *([f"no model can be loaded: {refusal}"] if refusal else _left_out(config, gpus)),
+        *unused_because(build["backend"], [gpu["description"] for gpu in gpus]),
+    ]
+
+
+def _refusal(config: Config, gpus: list[dict[str, Any]]) -> str | None:
+    """What loading (native/devices.cpp) would say of device and main_gpu; None where they fit the GPUs."""
+    names, wanted = [gpu["name"] for gpu in gpus], _wanted(config, gpus)
+    if unknown := [name for name in wanted if name not in names]:
+        choice = f"choose {', '.join(names)} or none" if names else "this build sees no GPU, so only none can be given"
+        return f"there is no device {', '.join(unknown)} ({config.origin('device')}); {choice}"
+    if config.main_gpu and config.main_gpu >= len(wanted):
+        return f"main_gpu is {config.main_gpu} ({config.origin('main_gpu')}), and the devices are {len(wanted)}"
+    return None
+
+
+def _left_out(config: Config, gpus: list[dict[str, Any]]) -> list[str]:
+    """One line for the GPUs that ggml lists and the settings leave out."""
+    wanted, placement = _wanted(config, gpus), _placement(config, gpus)
+    unused = [gpu["name"] for gpu in gpus if placement and gpu["name"] not in placement["devices"]]
+    if not unused:
         return []
-    if gpus and config.gpu_layers == 0:
-        return [f"{', '.join(gpus)} is here and unused: gpu_layers is 0 ({config.origin('gpu_layers')})"]
-    if gpus and config.device == ("none",):
-        return [f"{', '.join(gpus)} is here and unused: device is none ({config.origin('device')})"]
-    return unused_because(build["backend"], len(gpus))
+    if config.gpu_layers == 0:
+        why = f"gpu_layers is 0 ({config.origin('gpu_layers')})"
+    elif any(name in wanted for name in unused):
+        name = "split_mode" if config.split_mode == "none" else "tensor_split"
+        why = f"{name} ({config.origin(name)}) gives it no layer"
+    elif config.device:
+        why = f"device is {', '.join(config.device)} ({config.origin('device')})"
+    else:
+        why = "it shares the CPU's memory, and another does not; name it in device to use it"
+    return [f"{', '.join(unused)} is here and unused: {why}"]
 
 
-def _placement(config: Config, gpus: list[str]) -> dict[str, Any]:
-    """Where a model would be put, as configured: its layers on these devices, the rest on the CPU."""
-    devices = [] if config.device == ("none",) else list(config.device) or gpus
+def _wanted(config: Config, gpus: list[dict[str, Any]]) -> list[str]:
+    """What ``device`` names; where it is empty the GPUs with memory of their own, or else those without."""
+    if config.device:
+        return [] if config.device == ("none",) else list(config.device)
+    own = [gpu["name"] for gpu in gpus if gpu["type"] == "gpu"]
+    return own or [gpu["name"] for gpu in gpus]
+
+
+def _placement(config: Config, gpus: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Where a model would be put, as configured: its layers on these devices, the rest on the CPU. None: nowhere."""
+    if _refusal(config, gpus):
+        return None
+    devices = _wanted(config, gpus)
     if config.split_mode == "none":
         devices = devices[config.main_gpu : config.main_gpu + 1]
+    elif config.tensor_split:
+        devices = [name for name, share in zip(devices, config.tensor_split, strict=False) if share]
     layers = 0 if not devices else "all" if config.gpu_layers == ALL_LAYERS else config.gpu_layers
     return {"devices": devices if layers else [], "gpu_layers": layers}
 
@@ -106,7 +145,9 @@ def _print(report: dict[str, Any]) -> None:
             )
     else:
         print(build["error"], file=sys.stderr)
-    if placement["devices"]:
+    if placement is None:
+        print("models run nowhere as configured")
+    elif placement["devices"]:
         print(
             f"models run on {', '.join(placement['devices'])}: {placement['gpu_layers']} layers; what is left on the CPU"
         )

@@ -50,24 +50,41 @@ def find_gpus(root: Path = Path("/")) -> list[Gpu]:
 
 
 def unused_because(
-    backend: str, n_used: int, root: Path = Path("/"), opens: Callable[[str], bool] = can_open
+    backend: str, used: Sequence[str], root: Path = Path("/"), opens: Callable[[str], bool] = can_open
 ) -> list[str]:
-    """One line for each maker whose GPUs are here and not among ggml's devices: what is there, why, and what to do.
+    """One line for each maker of whose GPUs ggml lists fewer than are here: what is there, why, and what to do.
 
-    ``backend`` is the build's, ``n_used`` how many GPUs ggml lists.
+    ``backend`` is the build's, ``used`` the descriptions of the GPUs that ggml lists. Where it lists any, GPUs are
+    passed over that the build is not made for, such as a screen's beside those that compute, and those of NVIDIA
+    without a device file, which belong to other containers.
     """
-    if n_used:
-        return []
     gpus = find_gpus(root)
-    makers = dict.fromkeys(gpu.maker for gpu in gpus)
-    return [_because([gpu for gpu in gpus if gpu.maker == maker], backend, root, opens) for maker in makers]
+    lines = []
+    for maker in dict.fromkeys(gpu.maker for gpu in gpus):
+        own = [gpu for gpu in gpus if gpu.maker == maker]
+        n_used = sum(maker in _makers(description) for description in used)
+        if not used:
+            lines.append(_because(own, len(own), backend, root, opens))
+            continue
+        n_here = min(len(own), _n_nvidia_devices(root)) if maker == "NVIDIA" else len(own)
+        if backend in _BACKENDS[maker] and n_used < n_here:
+            lines.append(_because(own[:n_here], n_here - n_used, backend, root, opens))
+    return lines
 
 
-def _because(gpus: Sequence[Gpu], backend: str, root: Path, opens: Callable[[str], bool]) -> str:
+def _makers(description: str) -> list[str]:
+    """Whose GPU ggml's description may mean; drivers leave the maker out of some ("Tesla T4")."""
+    return [maker for maker in _BACKENDS if maker.lower() in description.lower()] or list(_BACKENDS)
+
+
+def _because(gpus: Sequence[Gpu], n_unused: int, backend: str, root: Path, opens: Callable[[str], bool]) -> str:
     maker = gpus[0].maker
-    here = (
-        f"{gpus[0].name} is here and unused" if len(gpus) == 1 else f"{len(gpus)} GPUs of {maker} are here and unused"
-    )
+    if n_unused < len(gpus):
+        here = f"{n_unused} of {len(gpus)} GPUs of {maker} are here and unused"
+    elif len(gpus) == 1:
+        here = f"{gpus[0].name} is here and unused"
+    else:
+        here = f"{len(gpus)} GPUs of {maker} are here and unused"
     if backend not in _BACKENDS[maker]:
         wanted = _BACKENDS[maker][0]
         return f"{here}: this build is for {backend}; {_NEEDS[wanted]}, then run SHIMMY_BACKEND={wanted} scripts/shimmy diag"

@@ -13,6 +13,7 @@ from shimmy.config import Config, load_config
 GPUS = [
     {"name": name, "type": "gpu", "description": "A GPU", "memory_free": 1, "memory_total": 2} for name in ("G0", "G1")
 ]
+SHARED = {"name": "I0", "type": "igpu", "description": "A shared GPU", "memory_free": 1, "memory_total": 2}
 CPU = {"name": "CPU", "type": "cpu", "description": "A CPU", "memory_free": 1, "memory_total": 2}
 
 
@@ -28,6 +29,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     devices: list[dict[str, Any]] = [CPU]
     build = {"ok": True, "backend": "cuda", "llama_cpp": "x", "threads": "own", "library": "y", "devices": devices}
     monkeypatch.setattr(diag, "_build", lambda: build)
+    monkeypatch.setattr(diag, "unused_because", lambda _backend, _used: [])
     return devices
 
 
@@ -38,6 +40,8 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         ({"device": "G1"}, {"devices": ["G1"], "gpu_layers": "all"}),
         ({"gpu_layers": "7"}, {"devices": ["G0", "G1"], "gpu_layers": 7}),
         ({"split_mode": "none", "main_gpu": "1"}, {"devices": ["G1"], "gpu_layers": "all"}),
+        ({"tensor_split": "0,1"}, {"devices": ["G1"], "gpu_layers": "all"}),
+        ({"tensor_split": "1,2"}, {"devices": ["G0", "G1"], "gpu_layers": "all"}),
         ({"gpu_layers": "0"}, {"devices": [], "gpu_layers": 0}),
         ({"device": "none"}, {"devices": [], "gpu_layers": 0}),
     ],
@@ -50,7 +54,7 @@ def test_where_a_model_would_run(
     assert diag.run(config(**flags), {"--json": True}) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["runs_on"] == runs_on
-    assert bool(report["warnings"]) == (not runs_on["devices"])
+    assert bool(report["warnings"]) == (runs_on["devices"] != ["G0", "G1"])
 
 
 def test_a_gpu_that_is_switched_off_is_a_warning_that_names_the_setting(
@@ -63,11 +67,72 @@ def test_a_gpu_that_is_switched_off_is_a_warning_that_names_the_setting(
     assert "models run on the CPU" in out
 
 
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ({"device": "G1"}, "G0 is here and unused: device is G1 (flag --device)"),
+        ({"device": "none"}, "G0, G1 is here and unused: device is none (flag --device)"),
+        ({"split_mode": "none"}, "G1 is here and unused: split_mode (flag --split-mode) gives it no layer"),
+        ({"tensor_split": "1"}, "G1 is here and unused: tensor_split (flag --tensor-split) gives it no layer"),
+    ],
+    ids=str,
+)
+def test_a_gpu_that_is_left_out_beside_another_is_a_warning(
+    machine: list[dict[str, Any]], capsys: pytest.CaptureFixture[str], flags: dict[str, str], said: str
+) -> None:
+    machine += GPUS
+    diag.run(config(**flags), {"--json": True})
+    assert json.loads(capsys.readouterr().out)["warnings"] == [said]
+
+
+def test_a_gpu_that_shares_the_cpus_memory_is_for_want_of_another(
+    machine: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine.append(SHARED)
+    diag.run(config(), {"--json": True})
+    report = json.loads(capsys.readouterr().out)
+    assert (report["runs_on"]["devices"], report["warnings"]) == (["I0"], [])
+    machine += GPUS
+    diag.run(config(), {"--json": True})
+    report = json.loads(capsys.readouterr().out)
+    assert report["runs_on"]["devices"] == ["G0", "G1"]
+    assert report["warnings"][0].startswith("I0 is here and unused: it shares the CPU's memory")
+
+
+@pytest.mark.parametrize(
+    ("flags", "gpus", "said"),
+    [
+        ({"device": "CUDA7"}, GPUS, "there is no device CUDA7 (flag --device); choose G0, G1 or none"),
+        ({"device": "G0,g1"}, GPUS, "there is no device g1 (flag --device); choose G0, G1 or none"),
+        ({"device": "CUDA7"}, [], "there is no device CUDA7 (flag --device); this build sees no GPU, so only none"),
+        ({"main_gpu": "2"}, GPUS, "main_gpu is 2 (flag --main-gpu), and the devices are 2"),
+    ],
+    ids=str,
+)
+def test_devices_that_no_model_could_be_loaded_on_are_named(
+    machine: list[dict[str, Any]],
+    capsys: pytest.CaptureFixture[str],
+    flags: dict[str, str],
+    gpus: list[dict[str, Any]],
+    said: str,
+) -> None:
+    machine += gpus
+    diag.run(config(**flags), {"--json": True})
+    report = json.loads(capsys.readouterr().out)
+    assert report["runs_on"] is None
+    (warning,) = report["warnings"]
+    assert warning.startswith(f"no model can be loaded: {said}")
+    diag.run(config(**flags), {"--json": False})
+    out, err = capsys.readouterr()
+    assert said in err
+    assert "models run nowhere as configured" in out
+
+
 @pytest.mark.usefixtures("machine")
 def test_a_gpu_without_a_back_end_is_the_first_thing_said(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(diag, "unused_because", lambda backend, n_used: [f"{backend} {n_used}"])
+    monkeypatch.setattr(diag, "unused_because", lambda backend, used: [f"{backend} {len(used)}"])
     assert diag.run(config(), {"--json": False}) == 0
     assert capsys.readouterr().err == "WARNING: cuda 0\n"
     assert diag.run(config(), {"--json": True}) == 0

@@ -36,7 +36,7 @@ def nvidia(tmp_path: Path) -> Path:
 
 
 def reason(root: Path, backend: str, *, opens: bool = True) -> str:
-    lines = unused_because(backend, 0, root, lambda _: opens)
+    lines = unused_because(backend, [], root, lambda _: opens)
     assert len(lines) == 1
     assert "\n" not in lines[0]
     return lines[0]
@@ -46,11 +46,34 @@ def test_a_machine_without_a_gpu_says_nothing(tmp_path: Path) -> None:
     add_pci(tmp_path, "0000:00:02.0", "0x1234")  # a virtual machine's screen
     add_pci(tmp_path, "0000:00:03.0", "0x8086", "0x020000")  # a network card
     for backend in ("cpu", "cuda", "vulkan", "metal"):
-        assert unused_because(backend, 0, tmp_path) == []
+        assert unused_because(backend, [], tmp_path) == []
 
 
 def test_a_gpu_that_is_used_says_nothing(nvidia: Path) -> None:
-    assert unused_because("cuda", 1, nvidia) == []
+    for description in ("NVIDIA H200", "Tesla T4"):
+        assert unused_because("cuda", [description], nvidia) == []
+
+
+def test_a_gpu_that_is_hidden_beside_one_that_is_used_is_named(nvidia: Path) -> None:
+    add_pci(nvidia, "0000:02:00.0", "0x10de", "0x030200")
+    add(nvidia, "dev/nvidia1")
+    (line,) = unused_because("cuda", ["NVIDIA H200"], nvidia, lambda _: True)
+    assert line.startswith("1 of 2 GPUs of NVIDIA are here and unused")
+    assert "CUDA_VISIBLE_DEVICES" in line
+    assert unused_because("cuda", ["NVIDIA H200"] * 2, nvidia) == []
+
+
+def test_each_maker_is_counted_for_itself(nvidia: Path) -> None:
+    add_pci(nvidia, "0000:03:00.0", "0x1002")
+    (line,) = unused_because("vulkan", ["NVIDIA H200"], nvidia, lambda _: True)
+    assert line.startswith("AMD GPU is here and unused")
+    assert unused_because("vulkan", ["NVIDIA H200", "AMD Radeon"], nvidia) == []
+
+
+def test_gpus_of_other_builds_and_of_other_containers_are_no_matter_beside_one_that_is_used(nvidia: Path) -> None:
+    add_pci(nvidia, "0000:02:00.0", "0x10de", "0x030200")  # without a device file
+    add_pci(nvidia, "0000:03:00.0", "0x8086")
+    assert unused_because("cuda", ["NVIDIA H200"], nvidia) == []
 
 
 def test_a_build_for_the_cpu_says_how_to_build_for_the_gpu(nvidia: Path) -> None:
@@ -94,7 +117,7 @@ def test_several_gpus_are_counted_once_each_and_each_maker_has_its_line(nvidia: 
     add_pci(nvidia, "0000:03:00.0", "0x1002")
     add(nvidia, "dev/kfd")
     assert [gpu.maker for gpu in find_gpus(nvidia)] == ["NVIDIA", "NVIDIA", "AMD"]
-    lines = unused_because("cpu", 0, nvidia)
+    lines = unused_because("cpu", [], nvidia)
     assert lines[0].startswith("2 GPUs of NVIDIA are here and unused")
     assert lines[1].startswith("AMD GPU is here and unused")
     assert lines[1].endswith("SHIMMY_BACKEND=vulkan scripts/shimmy diag")
@@ -106,4 +129,4 @@ def test_a_gpu_for_rocm_without_a_list_of_cards_is_seen(tmp_path: Path) -> None:
 
 
 def test_this_machine_can_be_asked() -> None:
-    assert isinstance(unused_because("cpu", 0), list)
+    assert isinstance(unused_because("cpu", []), list)
