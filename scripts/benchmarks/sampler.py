@@ -56,15 +56,17 @@ def _with(**changes: Any) -> SamplingParams:
 CASES = [
     Case("greedy", _with(temperature=0.0), 10, greedy=True),
     Case("top_k 40, top_p, min_p, temperature", _with(), 6),
+    Case(
+        "all four, penalties over 64 tokens", _with(repeat_penalty=1.1, presence_penalty=0.2, frequency_penalty=0.1), 5
+    ),
+    Case("all four, logprobs 20", _with(n_logprobs=20), 4),
+    Case("all four, DRY over 64 tokens", _with(dry_multiplier=0.8, dry_penalty_last_n=64), None),
+    Case("all four, XTC 0.5", _with(xtc_probability=0.5), None),
     Case("top_p 0.95 alone", _with(**{**OFF, "top_p": 0.95}), 15),
-    Case("  with penalties over 64 tokens", _with(repeat_penalty=1.1, presence_penalty=0.2, frequency_penalty=0.1), 5),
-    Case("  with logprobs 20", _with(n_logprobs=20), 4),
     Case("temperature alone", _with(**OFF), None),
     Case("min_p 0.05 alone", _with(**{**OFF, "min_p": 0.05}), None),
     Case("typical 0.9 alone", _with(**{**OFF, "typical_p": 0.9}), None),
-    Case("  with DRY over 64 tokens", _with(dry_multiplier=0.8, dry_penalty_last_n=64), None),
     Case("top_n_sigma 1 alone", _with(**{**OFF, "top_n_sigma": 1.0}), None),
-    Case("  with XTC 0.5", _with(xtc_probability=0.5), None),
     Case("mirostat 2", _with(**{**OFF, "mirostat": 2}), None),
 ]
 
