@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
 import socket
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from shimmy.types import (
     Reranked,
     RerankRequest,
 )
+from shimmy.worker.death import death_message
 from shimmy.worker.protocol import (
     Abort,
     Command,
@@ -44,8 +44,6 @@ from shimmy.worker.protocol import (
 _STDERR_KEPT = 4096
 # A model file's texts are in llama.cpp's log: nothing in them may command the terminal.
 _HARMLESS = bytes(byte if byte in b"\n\t" or (byte >= 0x20 and byte != 0x7F) else ord("?") for byte in range(256))
-# What is on stderr when an allocation failed: C++'s, ggml's, and the assertion behind ggml's.
-_NO_MEMORY = ("std::bad_alloc", "MemoryError", "insufficient memory", "mem_buffer != NULL")
 _END_WAIT_S = 2.0
 _ENVIRONMENT = {
     # A crash must be quick and quiet: llama.cpp would start a debugger to print a backtrace.
@@ -290,22 +288,3 @@ class WorkerClient:
     def _death(self) -> WorkerDied:
         code = self._process.poll() if self._process is not None else None
         return WorkerDied(death_message(code, self._stderr.decode("utf-8", "replace")))
-
-
-def death_message(code: int | None, stderr: str) -> str:
-    """One line on why a worker ended, from its exit code and what it said last."""
-    said = [line.strip() for line in stderr.splitlines() if line.strip()]
-    abort = next((line for line in reversed(said) if "GGML_ASSERT" in line or "GGML_ABORT" in line), "")
-    # Where llama.cpp was built means nothing to anybody: only the file's name.
-    last = abort.rsplit("/", 1)[-1] if abort.startswith("/") else abort or (said[-1] if said else "")
-    if any(sign in line for line in said for sign in _NO_MEMORY):
-        return f"the memory did not suffice ({last}): use a smaller model or a smaller --ctx"
-    if code is None or code >= 0:
-        return f"the model's process ended{f' with code {code}' if code else ''}{f': {last}' if last else ''}"
-    by_signal: dict[int, str] = {
-        signal.SIGABRT: f"llama.cpp gave up on this model: {last or 'no reason given'}; the file may be damaged",
-        signal.SIGBUS: "the model file was cut short while it was in use: put it back and load it again",
-        signal.SIGKILL: "the model's process was killed, probably for lack of memory: use a smaller model or a smaller --ctx",
-        signal.SIGSEGV: "llama.cpp crashed on this model or this request: try another file or text",
-    }
-    return by_signal.get(-code, f"the model's process ended by signal {-code}{f': {last}' if last else ''}")

@@ -16,7 +16,7 @@ import pytest
 from shimmy.config import child_environ
 from shimmy.errors import WorkerDied
 from shimmy.types import Delta
-from shimmy.worker.client import death_message
+from shimmy.worker.death import death_message
 from tests.worker.damage import with_a_token_twice, with_number
 from tests.worker.running import (
     collect,
