@@ -8,7 +8,8 @@ from queue import SimpleQueue
 
 from shimmy.engine.embedding import EmbeddingQueue
 from shimmy.engine.embedding_job import EmbeddingJob
-from shimmy.engine.engine import Emit, EngineStats, cancelled
+from shimmy.engine.engine import Emit, cancelled
+from shimmy.engine.stats import EngineStats
 from shimmy.errors import Cancelled
 
 

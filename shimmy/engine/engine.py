@@ -8,8 +8,6 @@ from collections.abc import Callable
 from collections.abc import Sequence as Items
 from queue import SimpleQueue
 
-import msgspec
-
 from shimmy.engine.embedding import EmbeddingQueue
 from shimmy.engine.embedding_job import EmbeddingJob
 from shimmy.engine.output import part_end, part_text
@@ -17,6 +15,7 @@ from shimmy.engine.pacer import Pacer
 from shimmy.engine.prefix_cache import PrefixCache, can_fork
 from shimmy.engine.scheduler import Part, Scheduler
 from shimmy.engine.sequence import Sequence
+from shimmy.engine.stats import EngineStats
 from shimmy.engine.stream import Stream
 from shimmy.errors import Cancelled, GenerationFailed, KvCacheFull, ShimmyError
 from shimmy.native.adapter import Adapter
@@ -41,25 +40,6 @@ _NOTHING_DRAWN = {
     TOKEN_NO_CHOICE: "no token of the model can follow under the grammar: allow the text to end, or leave out ignore_eos",
     TOKEN_TOO_COSTLY: "the grammar can be read in too many ways at once: write it with less ambiguity",
 }
-
-
-class EngineStats(msgspec.Struct, frozen=True, array_like=True):
-    """Counters since the start.
-
-    Times are wall time in ns: of decoding, of sampling, and of all busy turns of the loop, those two included. The CPU clock of
-    a thread is not asked, because reading it was measured at 25 us in a virtual machine.
-    """
-
-    steps: int = 0
-    tokens_drawn: int = 0
-    tokens_prefilled: int = 0
-    running: int = 0
-    waiting: int = 0
-    parked: int = 0
-    decode_ns: int = 0
-    sample_ns: int = 0
-    busy_ns: int = 0
-    tokens_embedded: int = 0
 
 
 class Engine:

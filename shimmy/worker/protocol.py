@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from shimmy.engine.engine import EngineStats
+from shimmy.engine.stats import EngineStats
 from shimmy.errors import InvalidRequest, ShimmyError
 from shimmy.types import (
     AdapterFacts,
