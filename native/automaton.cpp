@@ -6,6 +6,8 @@ namespace shimmy {
 
 namespace {
 
+constexpr uint32_t kNoToken = UINT32_MAX;
+
 bool ends_alternative(const Symbol & symbol) { return symbol.kind == Symbol::kEnd || symbol.kind == Symbol::kOr; }
 
 bool is_token(const Symbol & symbol) { return symbol.kind == Symbol::kToken || symbol.kind == Symbol::kNotToken; }
@@ -39,17 +41,21 @@ void Automaton::work(size_t amount) {
 }
 
 uint32_t Automaton::stack_of(uint32_t symbol, uint32_t below) {
-    const auto [found, inserted] = stack_ids_.emplace(uint64_t{symbol} << 32 | below, static_cast<uint32_t>(stacks_.size()));
-    if (inserted) {
-        const uint32_t height = stacks_[below].height + 1;
-        if (height > kMaxHeight) {
-            throw GrammarTooCostly("the text nests too deep for the grammar");
-        }
-        stacks_.push_back({symbol, below, height, -1});
-        seen_.push_back(0);
-        bytes_ += sizeof(Stack) + 48;  // with its entry in the table
+    const uint64_t key = uint64_t{symbol} << 32 | below;
+    const auto known = stack_ids_.find(key);
+    if (known != stack_ids_.end()) {
+        return known->second;
     }
-    return found->second;
+    const uint32_t height = stacks_[below].height + 1;
+    if (height > kMaxHeight) {
+        throw GrammarTooCostly("the text nests too deep for the grammar");
+    }
+    const auto id = static_cast<uint32_t>(stacks_.size());
+    seen_.push_back(0);
+    stacks_.push_back({symbol, below, height, -1});
+    stack_ids_.emplace(key, id);  // last: others go on with this automaton where something throws
+    bytes_ += sizeof(Stack) + 48;  // with its entry in the table
+    return id;
 }
 
 // The stack once the symbol on top is matched.
@@ -220,7 +226,9 @@ int32_t Automaton::after_bytes(int32_t state, Utf8 & character, const std::strin
 
 // Whether any of the characters that an unfinished one can still become may follow.
 bool Automaton::may_become(int32_t state, const Utf8 & character) {
-    for (const uint32_t cls : compiled_->classes.between(character.low(), character.high())) {
+    const std::vector<uint32_t> classes = compiled_->classes.between(character.low(), character.high());
+    work(classes.size() / 8);  // most lead a way that is known
+    for (const uint32_t cls : classes) {
         if (next(state, cls) != kDead) {
             return true;
         }
@@ -290,13 +298,29 @@ void Automaton::mark_tree(int32_t state, std::vector<uint64_t> & bits) {
     }
 }
 
-void Automaton::mark_tokens(int32_t state, std::vector<uint64_t> & bits) const {
-    for (const uint32_t stack : states_[static_cast<size_t>(state)].stacks) {
+// Once over the vocabulary at most: two exceptions that differ leave no token out.
+void Automaton::mark_tokens(int32_t state, std::vector<uint64_t> & bits) {
+    const std::vector<uint32_t> & stacks = states_[static_cast<size_t>(state)].stacks;
+    work(stacks.size());
+    bool inverted = false;
+    Symbol exception{Symbol::kNotToken, 0};
+    for (const uint32_t stack : stacks) {
         const Symbol symbol = stack == 0 ? Symbol{Symbol::kEnd, 0} : compiled_->rules.symbols[stacks_[stack].symbol];
-        for (int32_t token = 0; is_token(symbol) && token < compiled_->vocabulary->size(); ++token) {
-            if (stands_for(symbol, token)) {
-                set_bit(bits, token);
-            }
+        if (symbol.kind == Symbol::kToken) {
+            set_bit(bits, static_cast<int32_t>(symbol.value));
+        } else if (symbol.kind == Symbol::kNotToken) {
+            exception.value = inverted && exception.value != symbol.value ? kNoToken : symbol.value;
+            inverted = true;
+        }
+    }
+    if (!inverted) {
+        return;
+    }
+    const int32_t n_vocab = compiled_->vocabulary->size();
+    work(static_cast<size_t>(n_vocab));
+    for (int32_t token = 0; token < n_vocab; ++token) {
+        if (stands_for(exception, token)) {
+            set_bit(bits, token);
         }
     }
 }

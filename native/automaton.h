@@ -67,7 +67,7 @@ class Automaton {
 
     // More than it should keep: whoever can goes on in a new one.
     bool full() const { return bytes_ > kMaxBytes; }
-    size_t bytes() const { return bytes_; }
+    size_t bytes() const { return bytes_ + mask_bytes_; }
 
   private:
     static constexpr int32_t kUnknown = -2;
@@ -99,7 +99,7 @@ class Automaton {
     bool fits(int32_t state, const std::string & text);
     bool may_become(int32_t state, const Utf8 & character);
     void mark_tree(int32_t state, std::vector<uint64_t> & bits);
-    void mark_tokens(int32_t state, std::vector<uint64_t> & bits) const;
+    void mark_tokens(int32_t state, std::vector<uint64_t> & bits);
     void work(size_t amount);
 
     std::shared_ptr<const Compiled> compiled_;

@@ -198,11 +198,12 @@ void GrammarConstraint::move_if_full() {
         return;
     }
     // Never the other way round by another thread: the way is always from an older automaton to a newer one.
-    const std::lock_guard<std::mutex> from(automaton_->mutex());
+    const std::shared_ptr<Automaton> old = automaton_;  // which nobody else may hold: its mutex must outlive the guard
+    const std::lock_guard<std::mutex> from(old->mutex());
     const std::lock_guard<std::mutex> to(roomy->mutex());
     try {
         roomy->begin();
-        place_.state = automaton_->moved_to(*roomy, place_.state);
+        place_.state = old->moved_to(*roomy, place_.state);
     } catch (const GrammarTooCostly &) {
         too_costly_ = true;
         place_.state = Automaton::kDead;

@@ -3,6 +3,7 @@
 
 #include "check.h"
 
+#include <algorithm>
 #include <cstring>
 #include <string>
 #include <thread>
@@ -51,6 +52,47 @@ bool exercise_text(const shimmy_model * model, const std::string & text, int32_t
     return true;
 }
 
+int32_t find_piece(const shimmy_model * model, int32_t n_vocab, const std::string & text) {
+    for (int32_t token = 0; token < n_vocab; ++token) {
+        char piece[8];
+        int32_t n = 0;
+        if (shimmy_model_piece(model, token, piece, sizeof piece, &n) == SHIMMY_OK && n <= 8 && text == std::string(piece, static_cast<size_t>(n))) {
+            return token;
+        }
+    }
+    return -1;
+}
+
+// Brackets that nest until one automaton is full and the sampler, alone with it, goes on in another.
+void exercise_brackets(const shimmy_model * model, int32_t n_vocab) {
+    const int32_t bracket = find_piece(model, n_vocab, "(");
+    if (bracket < 0) {
+        return;
+    }
+    const std::string text = R"g(root ::= "(" root ")" | "")g";
+    const shimmy_grammar_params params{text.data(), text.size(), "root", false, nullptr, 0, nullptr, 0};
+    shimmy_grammar * grammar = nullptr;
+    CHECK(shimmy_grammar_new(model, &params, &grammar) == SHIMMY_OK);
+    shimmy_sampler_params p{};
+    shimmy_sampler_default_params(&p);
+    p.temperature = 0.0f;
+    shimmy_sampler * sampler = nullptr;
+    CHECK(shimmy_sampler_new(model, &p, nullptr, 0, &sampler) == SHIMMY_OK);
+    CHECK(shimmy_sampler_set_grammar(sampler, grammar) == SHIMMY_OK);
+    std::vector<float> row(static_cast<size_t>(n_vocab));
+    shimmy_sample sample{};
+    size_t most = 0;
+    for (int depth = 0; depth < 40'000; ++depth) {
+        std::fill(row.begin(), row.end(), 0.0f);
+        row[static_cast<size_t>(bracket)] = 100.0f;
+        CHECK(shimmy_sampler_sample(sampler, row.data(), n_vocab, &sample) == SHIMMY_OK && sample.token == bracket);
+        most = depth % 100 == 0 ? std::max(most, shimmy_grammar_bytes(grammar)) : most;
+    }
+    CHECK(shimmy_grammar_bytes(grammar) < most);  // another automaton
+    shimmy_grammar_free(grammar);
+    shimmy_sampler_free(sampler);
+}
+
 std::string grammar_of_schema() {
     char * out = nullptr;
     const std::string wrong = R"({"items": {"$ref": "#"}})";
@@ -76,6 +118,7 @@ void exercise_grammar(const shimmy_model * model, int32_t n_vocab) {
     };
     const std::string wrong[] = {"root ::= root \"a\"", "root ::= (", "root ::= \"\xC3\"", "root ::= " + std::string(30'000, '('),
                                  "root ::= \"x\"{1,999999}", ""};
+    exercise_brackets(model, n_vocab);
     for (const bool lazy : {false, true}) {
         for (const std::string & text : right) {
             CHECK(exercise_text(model, text, n_vocab, lazy));

@@ -126,10 +126,10 @@ class GrammarCache:
         return self._find((schema,), make)
 
     def _find(self, key: tuple[object, ...], make: Callable[[], Grammar]) -> Grammar:
-        if (known := self._grammars.get(key)) is not None:
-            self._grammars.move_to_end(key)
-            return known
-        grammar = self._grammars[key] = make()
+        if (grammar := self._grammars.get(key)) is None:
+            grammar = self._grammars[key] = make()
+        else:
+            self._grammars.move_to_end(key)  # and all have grown by matching
         while len(self._grammars) > 1 and (len(self._grammars) > self._max_entries or self._n_bytes > self._max_bytes):
             self._grammars.popitem(last=False)[1].close()
         return grammar

@@ -6,6 +6,8 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from itertools import islice, pairwise, product
+from string import ascii_lowercase
 
 import numpy as np
 import pytest
@@ -126,6 +128,34 @@ def test_a_symbol_for_a_token_is_met_only_by_that_token(llama: Model) -> None:
         assert not after[list(end_tokens(llama))].any()
 
 
+def test_symbols_for_all_tokens_but_one_add_up(llama: Model) -> None:
+    def names(gbnf: str) -> set[int]:
+        with closing(Grammar(llama, gbnf)) as grammar:
+            return set(np.flatnonzero(allowed(llama, grammar, [])).tolist())
+
+    e, t = (token(llama, text) for text in "et")
+    every = names(f"root ::= !<[{e}]> | <[{e}]>")
+    assert {e, t} < every
+    assert not end_tokens(llama) & every
+    assert nul_token(llama) not in every
+    assert names(f'root ::= !<[{e}]> | !<[{e}]> "x" | <[{t}]>') == every - {e}
+    assert names(f'root ::= !<[{e}]> | !<[{t}]> "x"') == every
+    assert names(f'root ::= !<[{e}]> | !<[{t}]> "x" | !<[{e}]> "y"') == every
+
+
+def test_thousands_of_symbols_for_tokens_are_drawn_from(blank: Callable[[int], Blank]) -> None:
+    n_vocab = 100_000
+    model = blank(n_vocab)
+    gbnf = "root ::= " + " | ".join(f'{"!" if t % 2 else ""}<[{t}]> "a"' for t in range(4000))
+    with (
+        closing(Grammar(model, gbnf)) as grammar,  # type: ignore[arg-type] # what it needs of a Model
+        closing(Sampler(model, GREEDY, [], n_ctx=64, grammar=grammar)) as sampler,  # type: ignore[arg-type]
+    ):
+        row = np.zeros(n_vocab, np.float32)
+        row[[5000, 3998]] = 2, 1  # a token that none stands for, having no text, and the next best
+        assert sampler.sample(array("f", row.tobytes()))[0] == 3998
+
+
 def test_a_grammar_that_can_be_read_in_too_many_ways_ends_the_draw(llama: Model) -> None:
     gbnf = 'root ::= s\ns ::= "x" a b | "x" b a | "x"\na ::= s "y" | s "z" | s\nb ::= s "z" | s "y" | s'
     with (
@@ -146,6 +176,15 @@ def test_brackets_nest_beyond_what_one_automaton_holds_but_not_for_ever(llama: M
         assert write(sampler, [bracket] * 45_000) == 0
         assert grammar.n_bytes < 20 * 2**20
         assert write(sampler, [bracket] * 10_000) == TOKEN_TOO_COSTLY
+
+
+def test_a_text_that_nests_too_deep_does_so_for_the_next_sequence_of_the_grammar(llama: Model) -> None:
+    names = ["".join(letters) for letters in islice(product(ascii_lowercase, repeat=4), 50_101)]
+    chain = [f'{name} ::= {deeper} "x"' for name, deeper in pairwise(names)]
+    with closing(Grammar(llama, "\n".join(['root ::= "a" aaaa', *chain, f'{names[-1]} ::= "x"']))) as grammar:
+        for _ in range(2):
+            with closing(Sampler(llama, GREEDY, [], n_ctx=64, grammar=grammar)) as sampler:
+                assert write(sampler, [token(llama, "a")]) == TOKEN_TOO_COSTLY
 
 
 def test_sequences_of_one_grammar_do_not_disturb_each_other(
@@ -295,3 +334,28 @@ def test_grammars_that_hold_too_much_memory_go(llama: Model) -> None:
     for n in range(10):
         cache.grammar(f'root ::= "{n}"{{5000}}')
     assert 1 <= len(cache) <= 3
+
+
+def test_what_a_grammar_learns_is_part_of_what_it_holds(blank: Callable[[int], Blank]) -> None:
+    n_vocab = 65_536
+    model = blank(n_vocab)
+    with (
+        closing(Grammar(model, "root ::= <[7]>{100}")) as grammar,  # type: ignore[arg-type] # what it needs of a Model
+        closing(Sampler(model, GREEDY, [], n_ctx=64, grammar=grammar)) as sampler,  # type: ignore[arg-type]
+    ):
+        for _ in range(90):
+            row = np.zeros(n_vocab, np.float32)
+            row[8] = 1  # refused: one bit a token is learnt
+            assert sampler.sample(array("f", row.tobytes()))[0] == 7
+        assert grammar.n_bytes > 90 * n_vocab // 8
+
+
+def test_grammars_that_have_grown_go_when_another_comes_again(llama: Model) -> None:
+    cache = GrammarCache(llama, max_bytes=1_000_000)
+    small, grows = cache.grammar('root ::= "a"'), cache.grammar('root ::= "(" root ")" | ""')
+    with closing(Sampler(llama, GREEDY, [], n_ctx=64, grammar=grows)) as sampler:
+        assert write(sampler, [token(llama, "(")] * 10_000) == 0
+    assert len(cache) == 2
+    assert cache.grammar('root ::= "a"') is small
+    assert len(cache) == 1
+    assert grows.n_bytes == 0  # closed
