@@ -8,6 +8,7 @@
 #include "model.h"
 #include "render_bounds.h"
 #include "sampler.h"
+#include "schema.h"
 #include "shimmy.h"
 
 #include <list>
@@ -91,9 +92,11 @@ std::string key_of(const ChatRequest & request, const std::string & opening) {
 
 common_chat_params apply_format(const ChatTemplate & chat_template, const ChatRequest & request,
                                 autoparser::generation_params params) {
-    params.tools = callable_tools(request);
+    params.tools = tools_for_grammar(request);
     try {
-        return chat_template.apply(std::move(params));
+        common_chat_params made = chat_template.apply(std::move(params));
+        made.grammar = with_json_names(made.grammar);
+        return made;
     } catch (const std::exception & e) {
         if (!request.tools.is_null() && request.tool_choice != COMMON_CHAT_TOOL_CHOICE_NONE) {
             throw Error(SHIMMY_E_INVALID, std::string("tools cannot be used with this model: ") + e.what(), "tools");
@@ -132,6 +135,11 @@ Applied apply(const shimmy_chat & chat, const ChatRequest & request) {
     params.add_eos = chat.add_eos;
     if (request.continue_answer) {  // the prompt's end is the answer so far: nothing to share
         common_chat_params made = apply_format(chat_template, request, params);
+        if (!request.tools.is_null()) {
+            params.tool_choice = COMMON_CHAT_TOOL_CHOICE_NONE;  // no grammar
+            common_chat_params plain = chat_template.apply(std::move(params));
+            made.prompt = std::move(plain.prompt);  // with the tools as they were given
+        }
         Prompt prompt{made.prompt, made.generation_prompt};
         return {std::move(prompt), std::make_shared<const ChatFormat>(std::move(made))};
     }

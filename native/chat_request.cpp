@@ -55,8 +55,18 @@ bool is_plain_name(const std::string & name) {
            std::none_of(name.begin(), name.end(), [](unsigned char c) { return c < 0x21 || c == 0x7f || c == '"' || c == '\\'; });
 }
 
+// Runs `body`, which looks at the schema of a tool's parameters.
+template <typename Body>
+void about_tools(Body && body) {
+    try {
+        body();
+    } catch (const Error & e) {
+        throw Error(SHIMMY_E_INVALID, std::string("tools: the parameters, as a ") + e.what(), "tools");
+    }
+}
+
 // One tool as common_chat_tools_to_json_oaicompat writes it.
-common_json normal_tool(const common_json & tool) {
+common_json normal_tool(const common_json & tool, SchemaWork & work) {
     require_param(tool.is_object() && tool.contains("type") && tool.at("type").is_string() &&
                       tool.at("type").get<std::string>() == "function",
                   "tools", "must be a list of objects of type function");
@@ -70,11 +80,7 @@ common_json normal_tool(const common_json & tool) {
     const bool shaped = function.contains("parameters") && !function.at("parameters").is_null();
     require_param(!shaped || function.at("parameters").is_object(), "tools", "has parameters that are no JSON schema");
     if (shaped) {
-        try {
-            check_schema(function.at("parameters"));
-        } catch (const Error & e) {
-            throw Error(SHIMMY_E_INVALID, std::string("tools: the parameters, as a ") + e.what(), "tools");
-        }
+        about_tools([&] { check_schema(function.at("parameters"), work); });
     }
     common_json inner = common_json::object();
     inner["name"] = function.at("name");
@@ -95,8 +101,9 @@ common_json read_tools(const std::string & text) {
     require_param(given.size() <= max_tools, "tools", "has more than 1024 entries");
     common_json out = common_json::array();
     std::set<std::string> names;
+    SchemaWork work;
     for (const common_json & tool : given) {
-        out.push_back(normal_tool(tool));
+        out.push_back(normal_tool(tool, work));
         const std::string name = tool.at("function").at("name").get<std::string>();
         require_param(names.insert(name).second, "tools", "has two functions of one name");
     }
@@ -266,7 +273,8 @@ ChatRequest read_chat_request(const char * text) {
     }
     if (!request.json_schema.empty()) {
         require_param(parse_json(request.json_schema, "json_schema").is_object(), "json_schema", "must be an object");
-        check_schema(parse_schema(request.json_schema));
+        SchemaWork work;
+        check_schema(parse_schema(request.json_schema), work);
     }
     require_param(!request.continue_answer ||
                       (request.messages.back().role == "assistant" && request.messages.back().tool_calls.empty()),
@@ -285,6 +293,16 @@ common_json callable_tools(const ChatRequest & request) {
         }
     }
     return out;
+}
+
+common_json tools_for_grammar(const ChatRequest & request) {
+    common_json tools = callable_tools(request);
+    if (!tools.is_null() && request.tool_choice != COMMON_CHAT_TOOL_CHOICE_NONE) {
+        for (common_json & tool : tools) {
+            about_tools([&] { rewrite_patterns(tool["function"]["parameters"]); });
+        }
+    }
+    return tools;
 }
 
 autoparser::generation_params adapt(const ChatRequest & request, const jinja::caps & caps, const std::string & source) {

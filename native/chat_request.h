@@ -36,4 +36,8 @@ autoparser::generation_params adapt(const ChatRequest & request, const jinja::ca
 // Only the function that must be called stays, for grammar and parser.
 common_json callable_tools(const ChatRequest & request);
 
+// The same with patterns in the words of llama.cpp's converter: not for prompts, which show tools as they were given. Throws
+// Error(SHIMMY_E_INVALID, param "tools") on a pattern that no grammar can be made of; where no tool may be called, none is looked at.
+common_json tools_for_grammar(const ChatRequest & request);
+
 }  // namespace shimmy

@@ -23,14 +23,14 @@ std::string reason(const std::exception & error) {
     return text;
 }
 
-// Names that no listed property has are "any character but these, then more" in the converter's words, which lets backslashes and
-// control characters in. Its rules for them alone begin like this.
+}  // namespace
+
 std::string with_json_names(const std::string & grammar) {
     std::string out;
     for (size_t start = 0; start < grammar.size();) {
         const size_t end = std::min(grammar.find('\n', start), grammar.size() - 1) + 1;
         std::string line = grammar.substr(start, end - start);
-        if (line.find(R"( ::= ["] ( )") != std::string::npos) {
+        if (line.find(R"( ::= ["] ( )") != std::string::npos) {  // only its rules for names begin like this
             for (size_t at = line.find("[^\""); at != std::string::npos; at = line.find("[^\"", at + 3)) {
                 line.insert(at + 3, R"(\\\x7F\x00-\x1F)");
             }
@@ -41,11 +41,10 @@ std::string with_json_names(const std::string & grammar) {
     return out;
 }
 
-}  // namespace
-
 std::string schema_to_grammar(const std::string & text) {
     common_json schema = parse_schema(text);
-    check_schema(schema);
+    SchemaWork work;
+    check_schema(schema, work);
     rewrite_patterns(schema);
     try {
         return with_json_names(json_schema_to_grammar(schema, true));

@@ -26,18 +26,21 @@ constexpr double kLargestBound = 9e18;
 // Walks a schema the way the converter does, each definition once, and counts what it would visit.
 class Check {
   public:
-    explicit Check(const common_json & root) : root_(root) {}
+    Check(const common_json & root, SchemaWork & work) : root_(root), work_(work) {}
 
-    // `times`: how often the converter comes here, since a list of types makes it visit a schema once a type.
+    // `times`: how often the converter comes here, since a list of types makes it visit a schema once a type; never for 0.
     void visit(const common_json & schema, const std::string & path, int depth, size_t times) {
+        if (times == 0) {
+            return;
+        }
         if (!schema.is_object()) {
             fail_at(path, "a schema must be an object");
         }
         if (depth > kMaxDepth) {
             fail_at(path, "the schema nests too deep");
         }
-        n_nodes_ += times;
-        if (n_nodes_ > kMaxNodes) {
+        work_.n_nodes += times;
+        if (work_.n_nodes > kMaxNodes) {
             fail_at(path, "the schema is too large");
         }
         if (schema.contains("$ref")) {
@@ -51,7 +54,8 @@ class Check {
         for (const char * key : {"oneOf", "anyOf"}) {
             visit_list(schema, key, path, depth, times);
         }
-        visit_list(schema, "allOf", path, depth, times * (count_type(schema, "object") + count_type(schema, "string")));
+        const bool listed = schema.contains("type") && schema.at("type").is_array();
+        visit_all_of(schema, path, depth, times * (listed ? count_type(schema, "object") + count_type(schema, "string") : 1));
         visit_object(schema, path, depth, times * count_type(schema, "object"));
         for (const char * key : {"items", "prefixItems"}) {
             const size_t n = times * count_type(schema, "array");
@@ -86,27 +90,83 @@ class Check {
         }
     }
 
-    void visit_object(const common_json & schema, const std::string & path, int depth, size_t times) {
-        size_t n_required = 0;
-        if (schema.contains("required") && schema.at("required").is_array()) {
-            n_required = schema.at("required").size();
+    // One object of all parts' properties, those of an anyOf's alternatives optional. A part that is a reference is gone into each
+    // time, unlike other references: a schema that contains itself by allOf has no end.
+    void visit_all_of(const common_json & schema, const std::string & path, int depth, size_t times) {
+        visit_list(schema, "allOf", path, depth, times);
+        if (times == 0 || !schema.contains("allOf") || !schema.at("allOf").is_array()) {
+            return;
         }
-        if (schema.contains("properties") && schema.at("properties").is_object()) {
-            const common_json & properties = schema.at("properties");
-            const size_t n_optional = properties.size() - std::min(n_required, properties.size());
-            optional_work_ += std::min(times, kMaxNodes) * n_optional * n_optional * n_optional;
-            if (optional_work_ > kMaxOptionalWork) {
-                fail_at(path, "too many properties are not required: 250 are the most for one object");
+        size_t n_optional = 0;
+        for (const common_json & part : schema.at("allOf")) {
+            const size_t n = visit_part(part, path, depth, times);
+            n_optional += part.contains("type") && part.at("type").is_array() ? n * count_type(part, "object") : 0;
+            for (const char * key : {"oneOf", "anyOf"}) {
+                if (part.contains(key) && part.at(key).is_array()) {
+                    for (const common_json & alternative : part.at(key)) {
+                        n_optional += visit_part(alternative, path, depth, times);
+                    }
+                }
             }
-            for (const auto & [name, property] : properties.items()) {
+        }
+        charge_optional(n_optional, path, times);
+    }
+
+    // How many properties a part of an allOf adds.
+    size_t visit_part(const common_json & part, const std::string & path, int depth, size_t times) {
+        const common_json * target = &part;
+        while (target->contains("$ref")) {
+            target = &target_of(target->at("$ref"), path);
+        }
+        if (target != &part) {
+            visit_properties(*target, path, depth + 1, times);
+        }
+        const bool has_properties = target->contains("properties") && target->at("properties").is_object();
+        return has_properties ? target->at("properties").size() : 0;
+    }
+
+    static size_t count_optional(const common_json & schema) {
+        std::set<std::string> required;
+        if (schema.contains("required") && schema.at("required").is_array()) {
+            for (const common_json & name : schema.at("required")) {
+                if (name.is_string()) {
+                    required.insert(name.get<std::string>());
+                }
+            }
+        }
+        const bool more = schema.contains("additionalProperties") && schema.at("additionalProperties") != false;
+        size_t n = more ? 1 : 0;
+        for (const auto & [name, property] : schema.at("properties").items()) {
+            n += 1 - required.count(name);
+        }
+        return n;
+    }
+
+    void charge_optional(size_t n_optional, const std::string & path, size_t times) {
+        work_.optional += std::min(times, kMaxNodes) * n_optional * n_optional * n_optional;
+        if (work_.optional > kMaxOptionalWork) {
+            fail_at(path, "too many properties are not required: 250 are the most for one object");
+        }
+    }
+
+    void visit_object(const common_json & schema, const std::string & path, int depth, size_t times) {
+        if (schema.contains("properties") && schema.at("properties").is_object()) {
+            charge_optional(count_optional(schema), path, times);
+        }
+        visit_properties(schema, path, depth, times);
+        if (schema.contains("additionalProperties") && schema.at("additionalProperties").is_object()) {
+            visit(schema.at("additionalProperties"), path + "/additionalProperties", depth + 1, times);
+        }
+    }
+
+    void visit_properties(const common_json & schema, const std::string & path, int depth, size_t times) {
+        if (schema.contains("properties") && schema.at("properties").is_object()) {
+            for (const auto & [name, property] : schema.at("properties").items()) {
                 if (name.size() > kMaxNameBytes) {
                     fail_at(path, "a property's name has more than 1000 bytes");
                 }
                 visit(property, path + "/properties/" + name, depth + 1, times);
             }
-        }
-        if (schema.contains("additionalProperties") && schema.at("additionalProperties").is_object()) {
-            visit(schema.at("additionalProperties"), path + "/additionalProperties", depth + 1, times);
         }
     }
 
@@ -155,7 +215,8 @@ class Check {
     }
 
     static bool is_index(const std::string & text) {
-        return !text.empty() && text.size() <= 9 && text.find_first_not_of("0123456789") == std::string::npos;
+        const bool plain = text == "0" || (!text.empty() && text[0] != '0');
+        return plain && text.size() <= 9 && text.find_first_not_of("0123456789") == std::string::npos;
     }
 
     // The converter builds each definition once, and follows references to references without an end.
@@ -173,9 +234,8 @@ class Check {
     }
 
     const common_json & root_;
+    SchemaWork & work_;
     std::set<const common_json *> followed_;
-    size_t n_nodes_ = 0;
-    size_t optional_work_ = 0;
 };
 
 }  // namespace
@@ -208,6 +268,6 @@ common_json parse_schema(const std::string & text) {
     return schema;
 }
 
-void check_schema(const common_json & schema) { Check(schema).visit(schema, "#", 0, 1); }
+void check_schema(const common_json & schema, SchemaWork & work) { Check(schema, work).visit(schema, "#", 0, 1); }
 
 }  // namespace shimmy

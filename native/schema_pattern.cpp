@@ -181,7 +181,11 @@ void rewrite_patterns(common_json & schema) {
         return;
     }
     for (const auto & [key, value] : schema.items()) {
-        if (key == "pattern" && value.is_string()) {
+        if ((key == "properties" || key == "$defs" || key == "definitions") && value.is_object()) {
+            for (const auto & [name, named] : value.items()) {  // names, whatever keyword they look like
+                rewrite_patterns(named);
+            }
+        } else if (key == "pattern" && value.is_string()) {
             const std::string pattern = value.get<std::string>();
             const std::string rewritten = pattern.size() <= kMaxPatternBytes ? pattern_in_json(pattern) : "";
             if (rewritten.empty()) {

@@ -57,6 +57,19 @@ def allowed(model: Model, grammar: Grammar, text: Sequence[int]) -> NDArray[np.b
         return np.frombuffer(row, np.float32) > -np.inf
 
 
+def matches(model: Model, grammar: Grammar, text: str) -> bool:
+    """Whether a whole answer may be ``text``, byte by byte."""
+    n_vocab = model.facts.n_vocab
+    bytes_of = {model.piece(t): t for t in range(256)}
+    with closing(Sampler(model, GREEDY, [], n_ctx=64, grammar=grammar)) as sampler:
+        for byte in text.encode():
+            wanted = bytes_of[bytes([byte])]
+            if draw(sampler, wanted, n_vocab)[0] != wanted:
+                return False
+        end = min(end_tokens(model))
+        return draw(sampler, end, n_vocab)[0] == end
+
+
 class ChainGrammar:
     """llama.cpp's grammar sampler; ``made`` is False where it refuses the text."""
 

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from shimmy.errors import InvalidRequest
 from shimmy.native.grammar import JSON_OBJECT, Grammar, schema_to_grammar
 from shimmy.native.model import Model
-from shimmy.native.sampler import Sampler
-from tests.native.allowed import GREEDY, draw, end_tokens
+from tests.native.allowed import matches
 
 WRONG: dict[str, tuple[Any, str]] = {
     "nothing": ("", "is not valid JSON"),
@@ -69,6 +68,40 @@ WRONG: dict[str, tuple[Any, str]] = {
     "doubling": (
         '{"type":["object","string"],"allOf":[' * 25 + "{}" + "]}" * 25,
         "the schema is too large",
+    ),
+    "many optional beside required ones that are absent": (
+        {"properties": {f"p{i}": {} for i in range(300)}, "required": ["x"] * 100 + [f"x{i}" for i in range(200)]},
+        "too many properties are not required",
+    ),
+    "many optional beside any other": (
+        {"properties": {f"p{i}": {} for i in range(271)}, "additionalProperties": True},
+        "too many properties are not required",
+    ),
+    "many optional by allOf": (
+        {"allOf": [{"anyOf": [{"properties": {f"p{i}": {}}} for i in range(1000)]}]},
+        "too many properties are not required",
+    ),
+    "many optional where the converter comes first by another way": (
+        {
+            "anyOf": [{"type": ["null"], "properties": {"x": {"$ref": "#/$defs/a"}}}, {"$ref": "#/$defs/a"}],
+            "$defs": {"a": {"properties": {f"p{i}": {} for i in range(500)}}},
+        },
+        "too many properties are not required",
+    ),
+    "itself by allOf": (
+        {
+            "allOf": [{"$ref": "#/$defs/a"}],
+            "$defs": {"a": {"properties": {"x": {"allOf": [{"$ref": "#/$defs/a"}]}}}},
+        },
+        "the schema nests too deep",
+    ),
+    "the same by allOf": (
+        {"allOf": [{"$ref": "#/$defs/a"}] * 300, "$defs": {"a": {"properties": {f"p{i}": {} for i in range(100)}}}},
+        "the schema is too large",
+    ),
+    "look-ahead of a property named const": (
+        {"properties": {"const": {"type": "string", "pattern": "(?=x)"}}},
+        "no grammar can be made of the pattern",
     ),
     "many optional": ({"properties": {f"p{i}": {} for i in range(1000)}}, "too many properties are not required"),
     "long name": ({"properties": {"x" * 2000: {}}}, "a property's name has more than 1000 bytes"),
@@ -127,20 +160,24 @@ MEANING: dict[str, tuple[Any, list[str], list[str]]] = {
         ['{"pattern":{"pattern":"(?=x)"}}'],
         ['{"pattern":1}'],
     ),
+    "names like keywords": (
+        {
+            "properties": {"const": {"type": "string", "pattern": "^[^a]$"}, "enum": {"$ref": "#/$defs/default"}},
+            "required": ["const", "enum"],
+            "$defs": {"default": {"type": "string", "pattern": "^[^b]$"}},
+        },
+        ['{"const":"b","enum":"a"}'],
+        ['{"const":"a","enum":"a"}', '{"const":"""', '{"const":"b","enum":"""', '{"const":"\n"'],
+    ),
+    "an object of all": (
+        {
+            "allOf": [{"$ref": "#/$defs/a"}, {"anyOf": [{"properties": {"b": {"type": "null"}}}]}],
+            "$defs": {"a": {"properties": {"a": {"type": "integer"}}}},
+        },
+        ['{"a":1}', '{"a":1,"b":null}'],
+        ["{}", '{"b":null}'],
+    ),
 }
-
-
-def matches(model: Model, grammar: Grammar, text: str) -> bool:
-    """Whether a whole answer may be ``text``, byte by byte."""
-    n_vocab = model.facts.n_vocab
-    bytes_of = {model.piece(t): t for t in range(256)}
-    with closing(Sampler(model, GREEDY, [], n_ctx=64, grammar=grammar)) as sampler:
-        for byte in text.encode():
-            wanted = bytes_of[bytes([byte])]
-            if draw(sampler, wanted, n_vocab)[0] != wanted:
-                return False
-        end = min(end_tokens(model))
-        return draw(sampler, end, n_vocab)[0] == end
 
 
 @pytest.mark.parametrize("name", WRONG)
