@@ -9,6 +9,43 @@ Dry::Dry(const shimmy_sampler_params & p, std::shared_ptr<const DryBreakers> bre
     : multiplier_(p.dry_multiplier), base_(p.dry_base), allowed_length_(p.dry_allowed_length), last_n_(p.dry_penalty_last_n),
       breakers_(std::move(breakers)) {}
 
+void Dry::begin(const std::vector<int32_t> & text) {
+    const size_t kept = std::min(text.size(), static_cast<size_t>(last_n_));
+    text_.reserve(kept);
+    for (auto token = text.end() - static_cast<std::ptrdiff_t>(kept); token != text.end(); ++token) {
+        text_.push_back(*token);
+        places_[*token].push_back(end_++);
+        find_breaker();
+    }
+    find_matches();
+}
+
+// The Z-function of the text read from its end: how far what ends at a place is what ends at the end. Within a stretch [begin, end) that
+// is known to repeat the text's end, a length is known from there, up to the stretch's end.
+void Dry::find_matches() {
+    const size_t n = text_.size();
+    std::vector<size_t> lengths(n, 0);
+    size_t begin = 0;
+    size_t end = 0;
+    for (size_t back = 1; back < n; ++back) {
+        size_t length = back < end ? std::min(end - back, lengths[back - begin]) : 0;
+        while (back + length < n && text_[n - 1 - length] == text_[n - 1 - back - length]) {
+            ++length;
+        }
+        if (back + length > end) {
+            begin = back;
+            end = back + length;
+        }
+        lengths[back] = length;
+    }
+    matches_.clear();
+    for (size_t back = n; back-- > 1;) {
+        if (lengths[back] > 0) {
+            matches_.push_back({end_ - 1 - static_cast<int64_t>(back), static_cast<int64_t>(lengths[back])});
+        }
+    }
+}
+
 void Dry::accept(int32_t token) {
     if (static_cast<int64_t>(text_.size()) >= 2 * last_n_ + 64) {  // now and then, so that it costs nothing a token
         text_.erase(text_.begin(), text_.end() - static_cast<std::ptrdiff_t>(last_n_));

@@ -20,6 +20,10 @@ class Dry {
     // `breakers` end a repetition.
     Dry(const shimmy_sampler_params & params, std::shared_ptr<const DryBreakers> breakers);
 
+    // The text before the first accept(): linear time, whatever repeats in it.
+    void begin(const std::vector<int32_t> & text);
+
+    // At most one step for each time that the token stands in the window.
     void accept(int32_t token);
     void apply(Survivors & s);
 
@@ -37,6 +41,7 @@ class Dry {
 
     int64_t first() const { return end_ - static_cast<int64_t>(text_.size()); }  // position of the window's oldest token
     int32_t token_at(int64_t position) const { return text_[static_cast<size_t>(position - first())]; }
+    void find_matches();
     void extend_matches(int32_t token);
     void find_breaker();
     int64_t longest_allowed() const;

@@ -3,7 +3,9 @@
 #include "error.h"
 #include "sampler_stages.h"
 
+#include <algorithm>
 #include <cmath>
+#include <iterator>
 
 using namespace shimmy;
 
@@ -29,13 +31,14 @@ shimmy_sampler::shimmy_sampler(const shimmy_sampler_params & params, int32_t n_v
         params_.dynatemp_range = 0.0f;  // as the chain, whose temperature is a plain one here
     }
     require(n_history >= 0 && (history != nullptr || n_history == 0), "history does not fit n_history");
+    std::vector<int32_t> text;
+    std::copy_if(history, history + n_history, std::back_inserter(text), [&](int32_t token) { return token >= 0 && token < n_vocab; });
+    for (const int32_t token : text) {
+        penalties_.accept(token);
+    }
     if (Dry::active(params)) {
         dry_ = std::make_unique<Dry>(params, std::move(breakers));
-    }
-    for (int32_t i = 0; i < n_history; ++i) {
-        if (history[i] >= 0 && history[i] < n_vocab) {
-            accept(history[i]);
-        }
+        dry_->begin(text);
     }
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator
 from contextlib import closing
 from itertools import product
@@ -175,3 +176,25 @@ def test_sequence_breakers_end_a_repetition_as_the_chain_s_do(
     chains = theirs(tokenizing_chain, params, history, row)
     with closing(Sampler(llama, params, history, n_ctx=1024)) as sampler:
         assert same(ours(sampler, row), chains, 1e-6)
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(
+    history=st.lists(st.sampled_from([1, 1, 1, 2, 3]), max_size=80),
+    drawn=st.lists(st.sampled_from([1, 2]), max_size=6),
+    length=st.sampled_from([0, 1, 3]),
+    last_n=st.sampled_from([9, 40, -1]),
+)
+def test_repetitions_of_the_prompt_and_of_what_is_drawn_are_found_as_the_chain_finds_them(
+    blank: Blanks, chain_model: Models, *, history: list[int], drawn: list[int], length: int, last_n: int
+) -> None:
+    params = msgspec.structs.replace(
+        NEUTRAL, dry_multiplier=1.0, dry_base=1.1, dry_allowed_length=length, dry_penalty_last_n=last_n
+    )
+    row = make_row("normal", 100, seed=1)
+    with closing(blank(100).sampler(params, history)) as sampler:
+        for token in drawn:
+            only = np.full(100, -np.inf, np.float32)
+            only[token] = 0.0
+            assert sampler.sample(array("f", only.tobytes()))[0] == token
+        assert same(ours(sampler, row), theirs(chain_model(100), params, history + drawn, row), 1e-6)
