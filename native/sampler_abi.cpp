@@ -19,9 +19,9 @@ std::vector<std::pair<int32_t, float>> biases(const shimmy_model & model, const 
     require(p.n_bias >= 0 && (p.n_bias == 0 || (p.bias_tokens != nullptr && p.bias_values != nullptr)), "bias is NULL");
     std::vector<std::pair<int32_t, float>> out;
     for (int32_t i = 0; i < p.n_bias; ++i) {
-        require(p.bias_tokens[i] >= 0 && p.bias_tokens[i] < model.n_vocab, "a biased token is outside the vocabulary");
-        require(!std::isnan(p.bias_values[i]) && p.bias_values[i] < std::numeric_limits<float>::infinity(),
-                "a bias is not a number");
+        require_param(p.bias_tokens[i] >= 0 && p.bias_tokens[i] < model.n_vocab, "logit_bias", "has a token outside the vocabulary");
+        require_param(!std::isnan(p.bias_values[i]) && p.bias_values[i] < std::numeric_limits<float>::infinity(), "logit_bias",
+                      "has a value that is no number, or too large for one");
         out.emplace_back(p.bias_tokens[i], p.bias_values[i]);
     }
     int32_t n_suppressed = 0;

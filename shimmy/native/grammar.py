@@ -40,16 +40,17 @@ class Grammar:
         Raises InvalidRequest: param grammar with line and column, or param triggers.
         """
         text = encode_text(gbnf, "grammar")
+        tokens = range(model.facts.n_vocab)
         raw = ffi.new("shimmy_grammar_params *")
         raw_triggers = ffi.new("shimmy_trigger[]", max(len(triggers), 1))
         texts = [ffi.new("char[]", encode_text(trigger.value, "triggers")) for trigger in triggers]
         for at, trigger in enumerate(triggers):
             raw_triggers[at].kind = _KINDS[trigger.kind]
-            raw_triggers[at].token = -1 if trigger.token is None else trigger.token
+            raw_triggers[at].token = trigger.token if trigger.token in tokens else -1  # which the library refuses
             raw_triggers[at].text = texts[at]
         raw_root = ffi.new("char[]", encode_text(root, "grammar"))
         raw_text = ffi.new("char[]", text)
-        raw_preserved = ffi.new("int32_t[]", list(preserved) or [0])
+        raw_preserved = ffi.new("int32_t[]", [token if token in tokens else -1 for token in preserved] or [0])
         assign_fields(
             raw,
             text=raw_text,

@@ -291,6 +291,7 @@ def test_a_text_that_does_not_fit_after_its_trigger_leaves_no_choice(llama: Mode
         ([Trigger("pattern", "(a")], r"the pattern '\(a' is wrong"),
         ([Trigger("token")], "triggers must be tokens of the vocabulary"),
         ([Trigger("token", token=N_VOCAB)], "triggers must be tokens of the vocabulary"),
+        ([Trigger("token", token=2**40)], "triggers must be tokens of the vocabulary"),
         ([Trigger("word", "\ud800")], "not valid Unicode"),
     ],
 )
@@ -301,8 +302,9 @@ def test_wrong_triggers_are_named(llama: Model, triggers: list[Trigger], message
 
 
 def test_a_preserved_token_outside_the_vocabulary_is_refused(llama: Model) -> None:
-    with pytest.raises(InvalidRequest, match="preserved must be tokens of the vocabulary"):
-        Grammar(llama, LAZY, preserved=[-1])
+    for token in (-1, 2**40):
+        with pytest.raises(InvalidRequest, match="preserved must be tokens of the vocabulary"):
+            Grammar(llama, LAZY, preserved=[token])
     Grammar(llama, LAZY, preserved=control_tokens(llama)).close()
 
 

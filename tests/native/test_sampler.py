@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -272,12 +273,22 @@ def test_a_ban_of_every_token_is_flagged(blank: Blanks) -> None:
         ("logit_bias", {2**40: 1.0}),
         ("logit_bias", {1: float("nan")}),
         ("logit_bias", {1: float("inf")}),
+        ("logit_bias", {1: 1e39}),
     ],
 )
 def test_a_setting_out_of_range_is_refused_by_name(blank: Blanks, field: str, value: Any) -> None:
     with pytest.raises(InvalidRequest, match=field) as raised:
         blank(100).sampler(SamplingParams(**{field: value}))
     assert raised.value.facts["param"] == field
+
+
+def test_a_long_prompt_of_one_token_is_taken_in(blank: Blanks) -> None:
+    """By comparing each place of 200,000 with all others it would take minutes."""
+    params = SamplingParams(temperature=0, dry_multiplier=1.0, dry_base=1.1, dry_penalty_last_n=-1)
+    with closing(Sampler(blank(100), params, [7] * 200_000, n_ctx=200_000)) as sampler:  # type: ignore[arg-type]
+        row = array("f", [1.0] * 100)
+        row[7] = 2.0
+        assert sampler.sample(row)[0] != 7
 
 
 EXTREMES: list[dict[str, Any]] = [
