@@ -212,6 +212,18 @@ void rendering(double max_render_s, Body && body) {
     }
 }
 
+// Those that common_chat_templates_init is about to parse and to render.
+void try_given_templates(const llama_model * model, const char * override_template) {
+    if (override_template != nullptr && *override_template != '\0') {
+        return try_template(override_template);
+    }
+    for (const char * name : {static_cast<const char *>(nullptr), "tool_use"}) {
+        if (const char * source = llama_model_chat_template(model, name)) {
+            try_template(source);
+        }
+    }
+}
+
 }  // namespace
 
 extern "C" {
@@ -227,12 +239,15 @@ int32_t shimmy_chat_new(const shimmy_model * model, const char * override_templa
         auto chat = std::make_unique<shimmy_chat>();
         chat->max_render_s = max_render_s;
         rendering(max_render_s, [&] {
+            try_given_templates(m, override_template);
             const common_chat_templates_ptr given =
                 common_chat_templates_init(m, override_template != nullptr ? override_template : "");
             const std::string bos = piece_of(model->vocab, llama_vocab_bos(model->vocab));
             const std::string eos = piece_of(model->vocab, llama_vocab_eos(model->vocab));
             // Parsing takes one line's end off the source, and has done so with what it gives back.
-            chat->common = std::make_unique<ChatTemplate>(common_chat_templates_source(given.get()) + "\n", bos, eos);
+            const std::string common = common_chat_templates_source(given.get()) + "\n";
+            try_template(common);  // llama.cpp mends some templates
+            chat->common = std::make_unique<ChatTemplate>(common, bos, eos);
             const std::string with_tools = common_chat_templates_source(given.get(), "tool_use");
             if (!with_tools.empty()) {
                 chat->with_tools = std::make_unique<ChatTemplate>(with_tools + "\n", bos, eos);

@@ -244,6 +244,18 @@ common_json extra_context(const ChatRequest & request) {
     return out;
 }
 
+// A template's variable that grammar and parser depend on, too: as llama-server takes it (tools/server/server-common.cpp).
+void read_thinking(ChatRequest & request) {
+    if (!request.kwargs.contains("enable_thinking")) {
+        return;
+    }
+    const common_json & wanted = request.kwargs.at("enable_thinking");
+    require_param(!wanted.is_string(), "chat_template_kwargs", "has a text for enable_thinking, which must be true or false");
+    if (wanted.is_boolean()) {
+        request.enable_thinking = wanted.get<bool>();
+    }
+}
+
 }  // namespace
 
 ChatRequest read_chat_request(const char * text) {
@@ -270,6 +282,7 @@ ChatRequest read_chat_request(const char * text) {
     if (!request.kwargs_text.empty()) {
         request.kwargs = parse_json(request.kwargs_text, "chat_template_kwargs");
         require_param(request.kwargs.is_object(), "chat_template_kwargs", "must be an object");
+        read_thinking(request);
     }
     if (!request.json_schema.empty()) {
         require_param(parse_json(request.json_schema, "json_schema").is_object(), "json_schema", "must be an object");

@@ -1,6 +1,10 @@
 #include "chat_template.h"
 
+#include "jinja/caps.h"
+#include "jinja/lexer.h"
+#include "jinja/parser.h"
 #include "render_bounds.h"
+#include "template_nesting.h"
 
 #include <algorithm>
 
@@ -62,6 +66,16 @@ common_json variables(const autoparser::generation_params & params, const std::s
 }
 
 }  // namespace
+
+void try_template(const std::string & source) {
+    jinja::lexer lexer;
+    const jinja::lexer_result lexed = lexer.tokenize(source);
+    check_nesting(lexed.tokens);
+    jinja::program program = jinja::parse_from_tokens(lexed);
+    bound_program(program);
+    jinja::caps_get(program);
+    RenderBounds::require_unspent();
+}
 
 ChatTemplate::ChatTemplate(const std::string & source, const std::string & bos, const std::string & eos)
     : parsed_(source, bos, eos) {

@@ -14,10 +14,14 @@ struct Prompt {
     std::string opening;  // what the template puts there to open the answer: the end of `text`
 };
 
+// Throws where a template nests too deep to be parsed, or oversteps the RenderBounds that live while it is rendered as llama.cpp
+// does to learn what it can do (jinja::caps_get). That look has no bounds when llama.cpp takes it, so this one comes first.
+void try_template(const std::string & source);
+
 // A template of llama.cpp's with what its analysis taught, made once. Immutable after its construction.
 class ChatTemplate {
   public:
-    // Throws what parsing throws, and what rendering the probe conversations throws.
+    // Throws what parsing throws, and what rendering the probe conversations throws. `source` has passed try_template().
     ChatTemplate(const std::string & source, const std::string & bos, const std::string & eos);
     ChatTemplate(const ChatTemplate &) = delete;
     ChatTemplate & operator=(const ChatTemplate &) = delete;

@@ -418,8 +418,10 @@ SHIMMY_API int32_t shimmy_embedder_clear(shimmy_embedder * embedder);
 // ---- chat ---------------------------------------------------------------------------------------------------------
 
 // Compiles the chat template of the model, or `override` where it is not NULL, renders probe conversations with it and analyses
-// it. `max_render_s`: how long one call may render; a template that takes longer or grows without end is SHIMMY_E_TEMPLATE.
-// Parsing and llama.cpp's look at what a template can do have no bound: the caller runs this under a deadline.
+// it. `max_render_s`: how long one call may render; a template that takes longer, nests too deep, calls itself without end, or makes
+// texts without end is SHIMMY_E_TEMPLATE. llama.cpp looks at what a template can do without a bound, but only after the same look
+// within these bounds has ended; lists that hold themselves or the same long text many times are not seen by them: the caller
+// runs this under a deadline, and in a process that may end.
 SHIMMY_API int32_t shimmy_chat_new(const shimmy_model * model, const char * override_template, double max_render_s,
                                    shimmy_chat ** out);
 SHIMMY_API void shimmy_chat_free(shimmy_chat * chat);

@@ -176,6 +176,126 @@ def test_a_template_that_does_not_end_fails_only_the_request(llama: Model, sourc
         assert template.render([Message("user", "Hello")])[0].prompt == "user: Hello\n"
 
 
+CALLS_ITSELF = "{% macro f(x) %}{{ f(x) }}{% endmacro %}"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        CALLS_ITSELF + "{{ f(1) }}",
+        "{% macro f() %}{% call f() %}{% endcall %}{% endmacro %}{{ f() }}",
+        "{{ " + "(" * 200_000 + "1" + ")" * 200_000 + " }}",
+        "{{ " + "[" * 200_000 + "]" * 200_000 + " }}",
+        "{{ " + "not " * 200_000 + "1 }}",
+        "{{ 'a'" + " ~ 'a'" * 200_000 + " }}",
+        "{{ 'a'" + "|upper" * 200_000 + " }}",
+        "{{ a" + ".a" * 200_000 + " }}",
+        "{{ 1" + " if 1 else 1" * 200_000 + " }}",
+        "{% if 1 %}" * 50_000 + "{% endif %}" * 50_000,
+        "{% set a %}" * 50_000 + "{% endset %}" * 50_000,
+        "{% if 0 %}" + "{% elif 0 %}" * 50_000 + "{% endif %}",
+    ],
+    ids=lambda source: source[:40],
+)
+def test_a_template_that_nests_without_end_is_refused(llama: Model, source: str) -> None:
+    with pytest.raises(TemplateFailed, match=r"nested too deep|nests too deep"):
+        ChatTemplate(llama, source + LOOP)
+
+
+def test_a_template_may_nest_and_recur_as_deep_as_schemas_do(llama: Model) -> None:
+    down = "{% macro f(n) %}{% if n > 0 %}{% for i in [0] %}({{ f(n - 1) }}){% endfor %}{% endif %}{% endmacro %}{{ f(60) }}"
+    brackets = "{{ " + "(" * 100 + "'x'" + ")" * 100 + " }}" + "{{ 'y'" + " ~ 'y'" * 300 + " }}"
+    entries = "{% set many = [" + "'z', " * 5000 + "] %}{{ many | length }}"
+    with closing(ChatTemplate(llama, down + brackets + entries + LOOP)) as template:
+        prompt = template.render([Message("user", "Hello")])[0].prompt
+    assert prompt == "(" * 60 + ")" * 60 + "x" + "y" * 301 + "5000" + "user: Hello\n"
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        "a | replace('a', a)",
+        "a.replace('a', a)",
+        "a | replace('', a)",
+        "(a * 400) | replace('a', 'bb')",
+        "a | indent(99999999999)",
+        "a | indent(width=-1)",
+        "lines | indent(a * 99)",
+        "range(99999) | join(a)",
+        "[a * 5000, a * 5000] | join(',')",
+        "('{}' * 5000).format(" + "a * 5000, " * 9 + ")",
+        "messages | tojson(indent=99999999999)",
+    ],
+)
+def test_an_operation_whose_result_would_be_too_large_is_not_begun(llama: Model, operation: str) -> None:
+    sets = "{% set a = 'a' * 12000 %}{% set lines = 'a\n' * 5000 %}"
+    source = "{% if messages[0].content == 'loop' %}" + sets + "{{ " + operation + " }}{% endif %}" + LOOP
+    with closing(ChatTemplate(llama, source)) as template:
+        with pytest.raises(TemplateFailed, match="grows without end"):
+            template.render([Message("user", "loop")])
+        assert template.render([Message("user", "Hello")])[0].prompt == "user: Hello\n"
+
+
+def test_a_list_that_doubles_is_stopped(llama: Model) -> None:
+    doubles = "{% set ns = namespace(l=[1]) %}{% for i in range(60) %}{% set ns.l = ns.l + ns.l %}{% endfor %}"
+    source = "{% if messages[0].content == 'loop' %}" + doubles + "{% endif %}" + LOOP
+    with closing(ChatTemplate(llama, source)) as template, pytest.raises(TemplateFailed, match="grows without end"):
+        template.render([Message("user", "loop")])
+
+
+def test_operands_are_computed_once(llama: Model) -> None:
+    """Each twice in one another would be 2^200 steps."""
+    product = "{{ " + "(1 * " * 200 + "2" + ")" * 200 + " }}"
+    ranges = "{{ " + "range(" * 20 + "9" + ")|length" * 20 + " }}"
+    with closing(ChatTemplate(llama, product + ranges + LOOP)) as template:
+        assert template.render([Message("user", "a")])[0].prompt == "29user: a\n"
+
+
+@pytest.mark.parametrize(
+    ("operation", "shown"),
+    [
+        ("'a-b-c' | replace('-', '+')", "a+b+c"),
+        ("'a-b-c'.replace('-', '')", "abc"),
+        ("12 | replace('1', 'x')", "x2"),
+        ("'ab' | replace('', '.')", ".a.b."),
+        ("'a\nb' | indent", "a\n    b"),
+        ("'a\nb' | indent(2, true)", "  a\n  b"),
+        ("['a', 1, 2.5] | join('; ')", "a; 1; 2.5"),
+        ("[{'n': 'a'}, {'n': 'b'}] | join(', ', attribute='n')", "a, b"),
+        ("'{}-{}'.format(1, 'b')", "1-b"),
+        ("'a,b'.split(',') | join('|')", "a|b"),
+        ("{'a': [1]} | tojson(indent=1)", '{\n "a": [\n  1\n ]\n}'),
+        ("'ab' * 3 ~ 2 * 'c'", "abababcc"),
+        ("2 * 3 + 1.5 * 2", "9.0"),
+        ("absent | replace('a', 'b')", ""),
+    ],
+)
+def test_what_is_looked_at_first_has_the_same_result(llama: Model, operation: str, shown: str) -> None:
+    block = "{% filter replace('a', 'b') %}cat{% endfilter %}"
+    with closing(ChatTemplate(llama, "{{ " + operation + " }}" + block + LOOP)) as template:
+        assert template.render([Message("user", "x")])[0].prompt == shown + "cbtuser: x\n"
+
+
+THINKS = "{% if enable_thinking %}<think>{% else %}<no>{% endif %}" + LOOP
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "field", "start"),
+    [
+        (None, None, "<think>"),
+        ('{"enable_thinking": false}', None, "<no>"),
+        ('{"enable_thinking": true}', False, "<think>"),
+        ('{"enable_thinking": null}', None, "<no>"),
+    ],
+)
+def test_thinking_is_switched_by_the_template_s_variable_too(
+    llama: Model, kwargs: str | None, field: bool | None, start: str
+) -> None:
+    with closing(ChatTemplate(llama, THINKS)) as template:
+        params = ChatParams(template_kwargs=kwargs, enable_thinking=field)
+        assert template.render([Message("user", "a")], params)[0].prompt == start + "user: a\n"
+
+
 @pytest.mark.parametrize(
     ("params", "field"),
     [
@@ -192,6 +312,7 @@ def test_a_template_that_does_not_end_fails_only_the_request(llama: Model, sourc
         (ChatParams(tool_choice=FunctionChoice("look")), "tool_choice"),
         (ChatParams(template_kwargs="[]"), "chat_template_kwargs"),
         (ChatParams(template_kwargs="{"), "chat_template_kwargs"),
+        (ChatParams(template_kwargs='{"enable_thinking": "false"}'), "chat_template_kwargs"),
         (ChatParams(template_kwargs="{", reasoning_effort="low"), "chat_template_kwargs"),
         (ChatParams(template_kwargs='{"a":' + "[" * 100_000 + "]" * 100_000 + "}"), "chat_template_kwargs"),
         (
