@@ -15,6 +15,7 @@ common_json parse_schema(const std::string & text);
 // What the schemas of one grammar make the converter do, all together.
 struct SchemaWork {
     size_t n_nodes = 0;   // visits
+    size_t n_ways = 0;    // through references
     size_t optional = 0;  // grows with the third power of an object's optional properties
 };
 

@@ -14,6 +14,7 @@ constexpr int kMaxNesting = 64;
 constexpr int kMaxDepth = 400;       // with all references followed
 constexpr size_t kMaxNodes = 20'000;  // visits of the converter
 constexpr size_t kMaxOptionalWork = 20'000'000;  // the converter's work grows with the third power of an object's optional properties
+constexpr size_t kMaxWays = 200'000;
 constexpr size_t kMaxTypes = 7;
 constexpr size_t kMaxNameBytes = 1000;
 constexpr double kLargestBound = 9e18;
@@ -160,12 +161,39 @@ class Check {
     }
 
     void visit_properties(const common_json & schema, const std::string & path, int depth, size_t times) {
-        if (schema.contains("properties") && schema.at("properties").is_object()) {
+        if (times > 0 && schema.contains("properties") && schema.at("properties").is_object()) {
             for (const auto & [name, property] : schema.at("properties").items()) {
                 if (name.size() > kMaxNameBytes) {
                     fail_at(path, "a property's name has more than 1000 bytes");
                 }
                 visit(property, path + "/properties/" + name, depth + 1, times);
+                std::set<const common_json *> passed;
+                go_all_ways(property, path, 0, passed);
+            }
+        }
+    }
+
+    // Whether a property may be a string is found anew on each way through references (common_chat_schema::may_be_string), and two
+    // references a level double the ways.
+    void go_all_ways(const common_json & schema, const std::string & path, int depth, std::set<const common_json *> & passed) {
+        if (++work_.n_ways > kMaxWays || depth > kMaxDepth) {
+            fail_at(path, "too many references lead to references");
+        }
+        if (schema.contains("$ref")) {
+            const common_json * target = &target_of(schema.at("$ref"), path);
+            if (target->is_object() && passed.insert(target).second) {
+                go_all_ways(*target, path, depth + 1, passed);
+                passed.erase(target);
+            }
+            return;
+        }
+        for (const char * key : {"oneOf", "anyOf", "allOf"}) {
+            if (schema.contains(key) && schema.at(key).is_array()) {
+                for (const common_json & entry : schema.at(key)) {
+                    if (entry.is_object()) {
+                        go_all_ways(entry, path, depth + 1, passed);
+                    }
+                }
             }
         }
     }

@@ -95,6 +95,13 @@ WRONG: dict[str, tuple[Any, str]] = {
         },
         "the schema nests too deep",
     ),
+    "doubling by references": (
+        {
+            "properties": {"x": {"$ref": "#/$defs/a0"}},
+            "$defs": {f"a{i}": {"anyOf": [{"$ref": f"#/$defs/a{i + 1}"}] * 2} for i in range(40)} | {"a40": {}},
+        },
+        "too many references lead to references",
+    ),
     "the same by allOf": (
         {"allOf": [{"$ref": "#/$defs/a"}] * 300, "$defs": {"a": {"properties": {f"p{i}": {} for i in range(100)}}}},
         "the schema is too large",
