@@ -10,7 +10,7 @@ from shimmy.native.embedder import Embedder, EmbedderFacts
 from shimmy.native.model import Model
 from shimmy.types import MAX_INPUTS, ContextParams, EmbedRequest, ModelFacts, RerankRequest
 from shimmy.worker.sizing import choose_embedder, free_memory
-from shimmy.worker.tokens import check_size, check_tokens, text_size, tokenize
+from shimmy.worker.tokens import MAX_INPUT, MAX_INPUTS_TEXT, check_size, check_tokens, text_size, tokenize
 
 N_SEQ_MAX = 32  # texts of one step
 _MAX_ANSWER = 64 * 2**20  # bytes of all vectors of a request
@@ -82,7 +82,9 @@ def prepare_embedding(request: EmbedRequest, model: Model, n_ctx: int) -> Embedd
         raise InvalidRequest(f"input has {len(request.inputs)} texts; {MAX_INPUTS} are allowed", param="input")
     pooling: Pooling = request.pooling or _usual_pooling(facts)
     _check_dimensions(request, facts)
-    check_size(sum(text_size(text, "input") for text in request.inputs if isinstance(text, str)), "input")
+    check_size(
+        sum(text_size(text, "input") for text in request.inputs if isinstance(text, str)), "input", MAX_INPUTS_TEXT
+    )
     texts = [_text_tokens(model, text, f"input {number}", n_ctx) for number, text in enumerate(request.inputs)]
     n_vectors = sum(map(len, texts)) if pooling == "none" else len(texts)
     size = 4 * n_vectors * (request.dimensions or facts.n_embd_out)
@@ -131,7 +133,7 @@ def _text_tokens(model: Model, text: str | list[int], what: str, n_ctx: int) -> 
         raise InvalidRequest(f"{what} is empty", param="input")
     if isinstance(text, list):
         return check_tokens(model, _fitting(text, n_ctx), "input")
-    tokens = tokenize(model, text, "input", n_ctx)
+    tokens = tokenize(model, text, "input", n_ctx, limit=MAX_INPUT)
     if not tokens:
         raise InvalidRequest(f"{what} has no tokens", param="input")
     return _fitting(tokens, n_ctx)
@@ -151,16 +153,18 @@ def _pairs(model: Model, query: str, documents: list[str], n_ctx: int) -> list[l
     template = model.facts.rerank_template
     if template is not None:
         # The query is part of each text: of tokens that were made alone the model knows nothing.
-        check_size(all_documents + len(documents) * (size + len(template)), "documents")
+        check_size(all_documents + len(documents) * (size + len(template)), "documents", MAX_INPUTS_TEXT)
         texts = (_filled(template, query, document) for document in documents)
-        return [_fitting(tokenize(model, text, "documents", n_ctx, add_special=False), n_ctx) for text in texts]
-    check_size(size, "query")
-    check_size(all_documents, "documents")
+        return [
+            _fitting(tokenize(model, text, "documents", n_ctx, add_special=False, limit=MAX_INPUT), n_ctx)
+            for text in texts
+        ]
+    check_size(all_documents, "documents", MAX_INPUTS_TEXT)
     begin, middle, end = _separators(model.facts)
     plain = {"add_special": False, "parse_special": False}
-    before = _fitting([*begin, *tokenize(model, query, "query", n_ctx, **plain), *middle], n_ctx)
+    before = _fitting([*begin, *tokenize(model, query, "query", n_ctx, limit=MAX_INPUT, **plain), *middle], n_ctx)
     return [
-        _fitting([*before, *tokenize(model, document, "documents", n_ctx, **plain), *end], n_ctx)
+        _fitting([*before, *tokenize(model, document, "documents", n_ctx, limit=MAX_INPUT, **plain), *end], n_ctx)
         for document in documents
     ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from shimmy.errors import InvalidRequest
 from shimmy.types import GenerateRequest, ModelFacts
 from shimmy.worker.loading import LoadedModel
-from shimmy.worker.tokens import check_tokens, tokenize
+from shimmy.worker.tokens import MAX_TEXT, check_size, check_tokens, text_size, tokenize
 
 
 def infill_tokens(request: GenerateRequest, loaded: LoadedModel) -> list[int]:
@@ -15,6 +15,7 @@ def infill_tokens(request: GenerateRequest, loaded: LoadedModel) -> list[int]:
     text, and BOS is there where the model adds it. Raises InvalidRequest (suffix, prompt).
     """
     before, behind, middle = _infill_tokens(loaded.model.facts)
+    check_size(sum(text_size(text or "", "suffix") for text in (request.prompt, request.suffix)), "suffix", MAX_TEXT)
     prefix = [before, *_plain(request, loaded)]
     plain = {"add_special": False, "parse_special": False}
     suffix = [behind, *tokenize(loaded.model, request.suffix or "", "suffix", loaded.n_ctx, **plain)]

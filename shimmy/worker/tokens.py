@@ -11,21 +11,31 @@ from shimmy.native.model import Model, encode_text
 # llama.cpp splits the texts of some vocabularies with std::regex, which recurses about 320 bytes a character of one stretch.
 STACK_BYTES = 128 * 2**20
 MAX_STRETCH = 250_000
-# Bytes of all texts of a request: about 1 MiB is tokenized in a second, and who comes next waits for it.
-MAX_TEXT = 16 * 2**20
+# Bytes, so that tokenizing a request takes under a minute. BPE and short texts were measured to take up to a second a MB, but
+# SentencePiece's time grows with the square of a text: 1 s for 0.5 MB, 3.7 s for 1 MB, 14 s for 2 MB.
+MAX_TEXT = 3 * 2**20  # of a prompt
+MAX_INPUT = 2**20  # of one text of many
+MAX_INPUTS_TEXT = 12 * 2**20  # of all of them
 _STRETCH = re.compile(r"\S+|\s+")
 
 
 def tokenize(
-    model: Model, text: str, param: str, n_ctx: int, *, add_special: bool = True, parse_special: bool = True
+    model: Model,
+    text: str,
+    param: str,
+    n_ctx: int,
+    *,
+    add_special: bool = True,
+    parse_special: bool = True,
+    limit: int = MAX_TEXT,
 ) -> list[int]:
     """The tokens of ``text``, which is the request's field ``param``; they may still be more than ``n_ctx``.
 
-    Before any work raises ContextLengthExceeded on a text that cannot have as few tokens, InvalidRequest on one over MAX_TEXT and
-    on a stretch without any break that could overflow the stack of a thread of STACK_BYTES.
+    Before any work raises ContextLengthExceeded on a text that cannot have as few tokens, InvalidRequest on one of more than ``limit``
+    bytes and on a stretch without any break that could overflow the stack of a thread of STACK_BYTES.
     """
     size = text_size(text, param)
-    check_size(size, param)
+    check_size(size, param, limit)
     if len(text) > MAX_STRETCH and any(found.end() - found.start() > MAX_STRETCH for found in _STRETCH.finditer(text)):
         raise InvalidRequest(f"the {param} has more than {MAX_STRETCH:,} characters without a break", param=param)
     longest = model.facts.longest_token
@@ -39,11 +49,11 @@ def text_size(text: str, param: str) -> int:
     return len(text) if text.isascii() else len(encode_text(text, param))
 
 
-def check_size(size: int, param: str) -> None:
-    """Raises InvalidRequest where all texts of a request have more than MAX_TEXT bytes."""
-    if size > MAX_TEXT:
+def check_size(size: int, param: str, limit: int) -> None:
+    """Raises InvalidRequest where a text, or all of a request, have more than ``limit`` bytes."""
+    if size > limit:
         raise InvalidRequest(
-            f"the {param} would be more than {MAX_TEXT >> 20} MiB of text: send less at once", param=param
+            f"the {param} would be more than {limit >> 20} MiB of text: send less at once", param=param
         )
 
 

@@ -64,8 +64,9 @@ def test_without_a_suffix_the_prompt_is_a_prompt(tiny_fim: Path) -> None:
         ({}, "prompt"),
         ({"prompt_tokens": [100_000]}, "prompt"),
         ({"prompt": "a", "suffix": "b" * 300_000}, "suffix"),
+        ({"prompt": "a " * 2**20, "suffix": "b " * 2**20}, "suffix"),
     ],
-    ids=["messages", "no prompt", "token", "stretch"],
+    ids=["messages", "no prompt", "token", "stretch", "too long"],
 )
 def test_what_cannot_be_filled_is_refused(fields: dict[str, Any], param: str, tiny_fim: Path) -> None:
     with pytest.raises(InvalidRequest) as raised:

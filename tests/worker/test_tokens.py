@@ -15,7 +15,7 @@ from shimmy.errors import ContextLengthExceeded, InvalidRequest
 from shimmy.native.model import Model
 from shimmy.types import MAX_INPUTS, EmbedRequest, ModelParams, RerankRequest
 from shimmy.worker.embedding import prepare_embedding, prepare_rerank
-from shimmy.worker.tokens import MAX_STRETCH, MAX_TEXT, tokenize
+from shimmy.worker.tokens import MAX_INPUTS_TEXT, MAX_STRETCH, MAX_TEXT, tokenize
 from tests.tiny.models import write_reranker
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
@@ -76,12 +76,19 @@ def test_a_stretch_is_found_wherever_it_stands(llama: Model, tokenized: list[str
     assert tokenize(llama, "a" * (MAX_STRETCH - 1) + " a", "prompt", 2**20)
 
 
-@pytest.mark.parametrize("n_texts", [1, 2, MAX_INPUTS])
+def test_a_text_that_takes_too_long_is_refused_whatever_the_context_holds(llama: Model, tokenized: list[str]) -> None:
+    with pytest.raises(InvalidRequest, match="more than 3 MiB") as caught:
+        tokenize(llama, "a " * (MAX_TEXT // 2 + 1), "prompt", 2**30)
+    assert caught.value.facts["param"] == "prompt"
+    assert not tokenized
+
+
+@pytest.mark.parametrize("n_texts", [12, MAX_INPUTS])
 def test_texts_that_together_are_too_long_are_refused_untouched(
     n_texts: int, embedding: Model, tokenized: list[str]
 ) -> None:
-    text = "\u00e9 " * (MAX_TEXT // 3 // n_texts + 1)
-    with pytest.raises(InvalidRequest, match="16 MiB") as caught:
+    text = "\u00e9 " * (MAX_INPUTS_TEXT // 3 // n_texts + 1)
+    with pytest.raises(InvalidRequest, match="12 MiB") as caught:
         prepare_embedding(EmbedRequest(1, [text] * n_texts), embedding, 256)
     assert caught.value.facts["param"] == "input"
     assert not tokenized
@@ -112,7 +119,7 @@ def test_the_query_is_tokenized_once_and_the_first_document_that_does_not_fit_is
 
 def test_a_template_repeats_the_query_and_that_is_counted(templated: Model, tokenized: list[str]) -> None:
     query = "the king " * 1000
-    with pytest.raises(InvalidRequest, match="16 MiB") as caught:
+    with pytest.raises(InvalidRequest, match="12 MiB") as caught:
         prepare_rerank(RerankRequest(1, query, ["a"] * MAX_INPUTS), templated, 2**20)
     assert caught.value.facts["param"] == "documents"
     assert not tokenized
