@@ -18,6 +18,12 @@ bool says_memory(const std::string & why) {
            why.find("reserve") != std::string::npos;
 }
 
+void require_computed(bool condition, const char * message) {
+    if (!condition) {
+        throw Error(SHIMMY_E_COMPUTE, message);
+    }
+}
+
 }  // namespace
 
 shimmy_embedder::shimmy_embedder(const shimmy_model & model, const shimmy_context_params & params, bool rank)
@@ -149,11 +155,11 @@ void shimmy_embedder::pool(const shimmy_embed_batch & in) {
     for (int32_t r = 0; r < in.n_runs; ++r) {
         Pooled & to = sequences_[static_cast<size_t>(in.seq_ids[r])];
         const bool starting = to.n_tokens == 0;
-        to.n_tokens += in.lengths[r];
         if (rank_) {
             const float * scores = llama_get_embeddings_seq(context_.get(), in.seq_ids[r]);
-            require(scores != nullptr, "the model gave no scores");
+            require_computed(scores != nullptr, "the model gave no scores");
             to.last.assign(scores, scores + width);
+            to.n_tokens += in.lengths[r];
             continue;
         }
         if (starting) {
@@ -161,7 +167,7 @@ void shimmy_embedder::pool(const shimmy_embed_batch & in) {
         }
         for (int32_t k = 0; k < in.lengths[r]; ++k) {
             const float * row = llama_get_embeddings_ith(context_.get(), starts_[static_cast<size_t>(r)] + k);
-            require(row != nullptr, "the model gave no hidden states");
+            require_computed(row != nullptr, "the model gave no hidden states");
             for (size_t j = 0; j < width; ++j) {
                 to.sum[j] += static_cast<double>(row[j]);
             }
@@ -172,6 +178,7 @@ void shimmy_embedder::pool(const shimmy_embed_batch & in) {
                 to.last.assign(row, row + width);
             }
         }
+        to.n_tokens += in.lengths[r];
     }
 }
 
@@ -179,7 +186,12 @@ void shimmy_embedder::step(const shimmy_embed_batch & in) {
     check(in);
     fill(in);
     decode();
-    pool(in);
+    try {
+        pool(in);
+    } catch (...) {
+        clear();  // some sequences have their tokens, some have not
+        throw;
+    }
 }
 
 void shimmy_embedder::read(int32_t seq_id, int32_t pooling, int32_t n_out, bool normalize, float * out) const {
@@ -191,6 +203,10 @@ void shimmy_embedder::read(int32_t seq_id, int32_t pooling, int32_t n_out, bool 
     } else {
         require_param(pooling >= LLAMA_POOLING_TYPE_MEAN && pooling <= LLAMA_POOLING_TYPE_LAST, "pooling", "must be mean, cls or last");
     }
+    const size_t n_kept = pooling == LLAMA_POOLING_TYPE_MEAN  ? from.sum.size()
+                          : pooling == LLAMA_POOLING_TYPE_CLS ? from.first.size()
+                                                              : from.last.size();
+    require_computed(n_kept == static_cast<size_t>(width_), "nothing was pooled of the sequence");
     double norm = 0.0;
     for (size_t j = 0; j < static_cast<size_t>(n_out); ++j) {
         out[j] = pooling == LLAMA_POOLING_TYPE_MEAN  ? static_cast<float>(from.sum[j] / from.n_tokens)

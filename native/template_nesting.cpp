@@ -10,7 +10,7 @@ namespace shimmy {
 
 namespace {
 
-constexpr size_t max_nesting = 2000;  // about 3 MB of stack
+constexpr size_t max_nesting = 2000;  // less than 2 MB of stack
 constexpr size_t level_weight = 4;    // of a bracket or a block, through which the parser goes in a dozen calls; of a token: 1
 
 // Counts what may lie around the current token: each open block or bracket, and all tokens since its last comma, which may be
