@@ -40,6 +40,27 @@ uint64_t hash_value(const Value & value, uint64_t hash) {
     return hash_bytes(&value, sizeof value, hash);
 }
 
+// The first bytes of a tensor, where they can be had: not of one that lies on several devices in parts, of which ggml gives all or
+// aborts. What lies in the CPU's memory is read there: buffers of repacked weights have no function for it.
+uint64_t hash_sample(const ggml_tensor * tensor, uint64_t hash) {
+    if (tensor->data == nullptr || tensor->buffer == nullptr) {
+        return hash;
+    }
+    ggml_backend_buffer_type_t type = ggml_backend_buffer_get_type(tensor->buffer);
+    ggml_backend_dev_t device = ggml_backend_buft_get_device(type);
+    const auto kind = device == nullptr ? GGML_BACKEND_DEVICE_TYPE_META : ggml_backend_dev_type(device);
+    const size_t n = std::min(sample_bytes, ggml_nbytes(tensor));
+    if (ggml_backend_buft_is_host(type) || kind == GGML_BACKEND_DEVICE_TYPE_CPU) {
+        return hash_bytes(tensor->data, n, hash);
+    }
+    if (kind == GGML_BACKEND_DEVICE_TYPE_GPU || kind == GGML_BACKEND_DEVICE_TYPE_IGPU) {
+        uint8_t sample[sample_bytes];
+        ggml_backend_tensor_get(tensor, sample, 0, n);
+        return hash_bytes(sample, n, hash);
+    }
+    return hash;
+}
+
 [[noreturn]] void refuse(const char * reason) { throw Error(SHIMMY_E_INVALID, std::string("the state ") + reason, "state"); }
 
 llama_state_seq_flags checked_flags(int32_t flags) {
@@ -56,7 +77,8 @@ uint64_t hash_settings(const shimmy_context_params & p) {
                               p.yarn_beta_slow}) {
         hash = hash_value(value, hash);
     }
-    return hash_value(p.yarn_orig_ctx, hash_value(p.rope_scaling_type, hash));
+    hash = hash_value(p.yarn_orig_ctx, hash_value(p.rope_scaling_type, hash));
+    return hash_value(p.swa_full, hash);  // a cache of a window alone has let go of what a full one still holds
 }
 
 uint64_t hash_model(const shimmy_model & model) {
@@ -72,9 +94,7 @@ uint64_t hash_model(const shimmy_model & model) {
     }
     for (const auto & [name, tensor] : llama_internal_get_tensor_map(m)) {
         hash = hash_bytes(name.data(), name.size(), hash);
-        if (tensor->data != nullptr && tensor->buffer != nullptr && ggml_backend_buffer_is_host(tensor->buffer)) {
-            hash = hash_bytes(tensor->data, std::min(sample_bytes, ggml_nbytes(tensor)), hash);
-        }
+        hash = hash_sample(tensor, hash);
     }
     return hash;
 }
@@ -151,9 +171,7 @@ int32_t shimmy_context_state_set(shimmy_context * context, int32_t seq_id, int32
         const size_t n = size - sizeof(StateHeader);
         forget_log();
         if (llama_state_seq_set_data_ext(context->get(), raw, n, seq_id, f) != n) {
-            if (flags == 0) {  // half of it may be there
-                llama_memory_seq_rm(context->memory(), seq_id, -1, -1);
-            }
+            llama_memory_seq_rm(context->memory(), seq_id, -1, -1);  // half of it may be there
             refuse("does not fit into this context: there are too few free cells");
         }
     });

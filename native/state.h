@@ -21,7 +21,7 @@ struct StateHeader {
 // Of the settings that change what is in a cell or how it lies there.
 uint64_t hash_settings(const shimmy_context_params & params);
 
-// Of the model's metadata and a sample of each tensor in the CPU's memory. Some milliseconds.
+// Of the model's metadata and a sample of each tensor, unless it lies in parts on several devices. Some milliseconds.
 uint64_t hash_model(const shimmy_model & model);
 
 StateHeader make_header(uint64_t fingerprint, int32_t flags, const uint8_t * raw, size_t size);

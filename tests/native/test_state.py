@@ -119,6 +119,7 @@ def test_a_state_of_another_model_is_refused(
         {"rope_freq_base": 500.0},
         {"rope_scaling": "yarn", "rope_freq_scale": 0.25},
         {"yarn_orig_ctx": 77},
+        {"swa_full": True},
     ],
     ids=str,
 )
@@ -137,6 +138,7 @@ def test_a_part_is_no_whole(swa: Model, make_context: MakeContext) -> None:
 def test_a_state_without_room_is_refused_and_the_context_goes_on(llama: Model, make_context: MakeContext) -> None:
     state = saved(make_context(llama), llama, 300)
     small = make_context(llama, n_ctx=1024, n_seq_max=4, kv_unified=False)  # 256 cells each
+    small.step([Run(1, 0, [5, 6, 7], None)])
     refused(small, state, "too few free cells")
     assert small.seq_range(1) == (-1, -1)
     small.step([Run(1, 0, [1, 2, 3], None)])
