@@ -169,12 +169,12 @@ MEANING: dict[str, tuple[Any, list[str], list[str]]] = {
     ),
     "names like keywords": (
         {
-            "properties": {"const": {"type": "string", "pattern": "^[^a]$"}, "enum": {"$ref": "#/$defs/default"}},
+            "properties": {"const": {"type": "string", "pattern": "^.$"}, "enum": {"$ref": "#/$defs/default"}},
             "required": ["const", "enum"],
-            "$defs": {"default": {"type": "string", "pattern": "^[^b]$"}},
+            "$defs": {"default": {"type": "string", "pattern": "^.$"}},
         },
         ['{"const":"b","enum":"a"}'],
-        ['{"const":"a","enum":"a"}', '{"const":"""', '{"const":"b","enum":"""', '{"const":"\n"'],
+        ['{"const":""","enum":"a"}', '{"const":"b","enum":"""}', '{"const":"bb","enum":"a"}'],
     ),
     "an object of all": (
         {
