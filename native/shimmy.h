@@ -28,7 +28,8 @@ extern "C" {
 #endif
 
 /* cdef begin */
-#define SHIMMY_ABI_VERSION 1
+// Raised with every change of what stands between these marks: Python refuses a library that was built before it.
+#define SHIMMY_ABI_VERSION 2
 
 #define SHIMMY_OK 0
 #define SHIMMY_E_INVALID 1    // an argument out of its range
