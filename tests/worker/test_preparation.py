@@ -280,9 +280,9 @@ def test_a_template_may_refuse_one_conversation(tmp_path: Path) -> None:
     [
         ("{{ raise_exception('never') }}", "the model's chat template fails: .*never"),
         ("{{ no_such_function() }}", "the model's chat template fails: .*no_such_function"),
-        ("{% if %}", "the model's chat template fails: it cannot be parsed"),
-        ("{{ 'a' + }}", "the model's chat template fails: it cannot be parsed"),
-        ("{% for a in range(", "the model's chat template fails: it cannot be parsed"),
+        ("{% if %}", "the model's chat template fails: Unexpected token: %}"),
+        ("{{ 'a' + }}", "the model's chat template fails: Unexpected token: }}"),
+        ("{% for a in range(", "the model's chat template fails: Unexpected EOF"),
     ],
 )
 def test_a_model_whose_template_fails_is_refused(template: str, said: str, tmp_path: Path) -> None:
