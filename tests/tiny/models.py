@@ -139,14 +139,12 @@ def write_llama(
     raw_bytes: bool = False,
     fim: bool = False,
     causal: bool = True,
-    architecture: str = "llama",
 ) -> Path:
     """A llama: full attention, llama.cpp's plain KV cache; ``fim``: its vocabulary can fill in the middle.
 
-    Not ``causal``: it sees a text in both directions, and only makes embeddings. Another ``architecture`` of the same tensors:
-    baichuan computes only with as many layers as its own models have, and makes llama.cpp abort with others.
+    Not ``causal``: it sees a text in both directions, and only makes embeddings.
     """
-    writer = _writer(path, architecture, n_ctx, n_layer)
+    writer = _writer(path, "llama", n_ctx, n_layer)
     _add_attention(writer)
     if not causal:
         writer.add_causal_attention(False)
@@ -217,6 +215,26 @@ def write_moe(
         weights.matrix(at + "ffn_gate_exps.weight", n_expert, n_ff, N_EMBD)
         weights.matrix(at + "ffn_up_exps.weight", n_expert, n_ff, N_EMBD)
         weights.matrix(at + "ffn_down_exps.weight", n_expert, N_EMBD, n_ff)
+    return _finish(writer, path)
+
+
+def write_aborting(path: Path) -> Path:
+    """An mpt whose keys are longer than its values: no check knows that, and llama.cpp aborts when it makes a context."""
+    writer = _writer(path, "mpt", 256, 1)
+    writer.add_head_count(N_HEAD)
+    writer.add_key_length(HEAD)
+    writer.add_value_length(HEAD // 2)
+    writer.add_layer_norm_eps(1e-5)
+    writer.add_feed_forward_length(N_FF)
+    add_byte_pair_vocabulary(writer, 512, None)
+    weights = _Weights(writer, 0)
+    weights.embeddings(512, raw_bytes=False)
+    weights.vector("blk.0.attn_norm.weight", 1.0)
+    weights.matrix("blk.0.attn_qkv.weight", N_EMBD + N_HEAD * HEAD, N_EMBD)
+    weights.matrix("blk.0.attn_output.weight", N_EMBD, N_EMBD)
+    weights.vector("blk.0.ffn_norm.weight", 1.0)
+    weights.matrix("blk.0.ffn_up.weight", N_FF, N_EMBD)
+    weights.matrix("blk.0.ffn_down.weight", N_EMBD, N_FF)
     return _finish(writer, path)
 
 
