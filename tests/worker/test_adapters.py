@@ -12,6 +12,7 @@ from shimmy.worker.adapters import choose_adapters
 from shimmy.worker.client import WorkerClient
 from shimmy.worker.protocol import Load
 from tests.tiny.adapters import random_pairs, write_adapter
+from tests.wide import WIDE, write_wide
 from tests.worker.running import collect, load_command, request, run, started
 
 WEIGHTS = ["blk.0.attn_q.weight", "blk.0.ffn_up.weight", "blk.1.ffn_down.weight"]
@@ -24,15 +25,16 @@ def adapters(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> list
 
 
 def command(model: Path, files: list[tuple[Path, float]]) -> Load:
-    plain = load_command(model)
+    plain = load_command(model, **WIDE)
     fields = {name: getattr(plain, name) for name in plain.__struct_fields__}
     return Load(**{**fields, "adapters": [(str(path), scale) for path, scale in files]})
 
 
 def test_a_request_without_a_set_has_that_of_the_load_and_another_its_own(
-    tiny_llama: Path, adapters: list[Path]
+    tiny_llama: Path, adapters: list[Path], tmp_path: Path
 ) -> None:
-    """Together, and each as it is alone."""
+    """Together, and each as it is alone; with 32 bits, so that the shape of a batch decides nothing."""
+    path = write_wide(tiny_llama, tmp_path / "wide.gguf")
     first, second = adapters
     wanted: list[list[tuple[int, float]] | None] = [None, [], [(0, 1.0)], [(1, 1.0)], [(1, 0.5), (0, -1.0)], [(0, 0.0)]]
 
@@ -41,7 +43,7 @@ def test_a_request_without_a_set_has_that_of_the_load_and_another_its_own(
 
     async def body() -> None:
         async with started() as worker:
-            report = await worker.load(command(tiny_llama, [(first, 0.0), (second, 1.0)]))
+            report = await worker.load(command(path, [(first, 0.0), (second, 1.0)]))
             assert [facts.rank for facts in report.adapters] == [4, 4]
             alone = [await ask(worker, number, lora) for number, lora in enumerate(wanted, 1)]
             together = await asyncio.gather(*(ask(worker, number, lora) for number, lora in enumerate(wanted, 10)))

@@ -18,6 +18,7 @@ from shimmy.types import MAX_INPUTS, ContextParams, Embedded, EmbedRequest, Mode
 from shimmy.worker.client import WorkerClient
 from shimmy.worker.sizing import choose_embedder
 from tests.tiny.models import write_causal_reranker, write_reranker
+from tests.wide import WIDE, write_wide
 from tests.worker.running import collect, pong_when, ready, request, run, started, stats, within
 from tests.worker.test_sizing import facts
 
@@ -108,9 +109,12 @@ def test_a_model_that_only_embeds_is_described_and_refuses_to_generate(tiny_embe
     run(body())
 
 
-def test_generations_go_on_with_the_same_text_while_embeddings_are_made(tiny_llama: Path) -> None:
+def test_generations_go_on_with_the_same_text_while_embeddings_are_made(tiny_llama: Path, tmp_path: Path) -> None:
+    """With 32 bits, so that the slices of the prompt decide nothing."""
+    path = write_wide(tiny_llama, tmp_path / "wide.gguf")
+
     async def body() -> None:
-        async with ready(tiny_llama) as (worker, _):
+        async with ready(path, **WIDE) as (worker, _):
             alone = await collect(worker, request(1, max_tokens=200, cache_prompt=False))
             texts: list[str | list[int]] = [TEXTS[2] * 20] * 20
             answers = await asyncio.gather(

@@ -14,6 +14,7 @@ from shimmy.errors import ContextLengthExceeded, InvalidRequest, ShimmyError, Wo
 from shimmy.types import Delta, Finished, GenerateRequest, Message
 from shimmy.worker.client import WorkerClient
 from tests.tiny.models import write_hybrid, write_llama, write_moe, write_recurrent, write_swa
+from tests.wide import WIDE, write_wide
 from tests.worker.running import collect, load_command, pong_when, ready, request, run, started, stats, within
 
 WRITERS: dict[str, Callable[[Path], Path]] = {
@@ -90,11 +91,13 @@ def test_every_kind_of_memory_answers_a_conversation(name: str, tiny_folder: Pat
     run(body())
 
 
-def test_requests_that_run_together_answer_as_each_alone(tiny_llama: Path) -> None:
+def test_requests_that_run_together_answer_as_each_alone(tiny_llama: Path, tmp_path: Path) -> None:
+    """With weights of 32 bits: those of 16 let the shape of a batch, which depends on who comes when, change close decisions."""
+    path = write_wide(tiny_llama, tmp_path / "wide.gguf")
     prompts = ["the cat", "what is the capital", "hello world", "some models are small"]
 
     async def body() -> None:
-        async with ready(tiny_llama, parallel=4) as (worker, _):
+        async with ready(path, parallel=4, **WIDE) as (worker, _):
             alone = [
                 await collect(worker, request(number, prompt, max_tokens=24, cache_prompt=False))
                 for number, prompt in enumerate(prompts)
