@@ -14,6 +14,7 @@ from shimmy.errors import InvalidRequest
 from shimmy.native.grammar import Grammar
 from shimmy.native.model import Model
 from shimmy.types import ModelParams
+from tests.native.allowed import allowed, control_tokens
 
 WRONG = {
     "empty": ("", "grammar is empty"),
@@ -96,7 +97,11 @@ def test_a_text_that_is_no_unicode_is_an_error(model: Model) -> None:
     ],
 )
 def test_what_llama_cpp_reads_is_read(model: Model, text: str) -> None:
-    Grammar(model, text).close()
+    """And something may begin an answer, where all of the row is not."""
+    with closing(Grammar(model, text, preserved=control_tokens(model))) as grammar:
+        first = allowed(model, grammar, [])
+        assert first.any()
+        assert not first.all()
 
 
 def test_a_rule_of_another_name_can_be_the_root(model: Model) -> None:
@@ -116,7 +121,8 @@ def test_no_text_does_more_than_raise(model: Model, text: str) -> None:
 
 def test_rules_that_begin_with_each_other_are_read_in_linear_time(model: Model) -> None:
     rules = "\n".join(f"r{i} ::= r{i + 1} | r{i + 1}" for i in range(20_000))  # 2 ** 20,000 ways to the end
-    Grammar(model, f'root ::= r0\n{rules}\nr20000 ::= "x"').close()
+    with closing(Grammar(model, f'root ::= r0\n{rules}\nr20000 ::= "x"')) as grammar:
+        assert 0 < grammar.n_bytes < 100_000_000
 
 
 def test_a_grammar_may_be_closed_twice_and_has_a_size(model: Model) -> None:

@@ -97,6 +97,7 @@ def test_bytes_that_are_no_state_are_refused_by_every_memory(
     context = make_context(decoder)
     for partial in (False, True):
         refused(context, data, "none that was saved here|another model", partial=partial)
+    assert context.seq_range(1) == (-1, -1)
 
 
 def test_a_state_of_another_model_is_refused(
@@ -109,6 +110,7 @@ def test_a_state_of_another_model_is_refused(
             foreign = make_context(other)
             refused(context, saved(foreign, other), "another model")
             foreign.close()
+    assert context.seq_range(1) == (-1, -1)
 
 
 @pytest.mark.parametrize(
