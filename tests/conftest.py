@@ -46,39 +46,23 @@ def _load(path: Path) -> Iterator[Model]:
         yield model
 
 
-@pytest.fixture(scope="session")
-def llama(tiny_llama: Path) -> Iterator[Model]:
-    yield from _load(tiny_llama)
+def _loaded(name: str) -> Callable[[pytest.FixtureRequest], Iterator[Model]]:
+    """The tiny model of that name, loaded once in a session."""
+
+    @pytest.fixture(scope="session", name=name)
+    def fixture(request: pytest.FixtureRequest) -> Iterator[Model]:
+        yield from _load(request.getfixturevalue(f"tiny_{name}"))
+
+    return fixture
 
 
-@pytest.fixture(scope="session")
-def swa(tiny_swa: Path) -> Iterator[Model]:
-    yield from _load(tiny_swa)
-
-
-@pytest.fixture(scope="session")
-def moe(tiny_moe: Path) -> Iterator[Model]:
-    yield from _load(tiny_moe)
-
-
-@pytest.fixture(scope="session")
-def recurrent(tiny_recurrent: Path) -> Iterator[Model]:
-    yield from _load(tiny_recurrent)
-
-
-@pytest.fixture(scope="session")
-def hybrid(tiny_hybrid: Path) -> Iterator[Model]:
-    yield from _load(tiny_hybrid)
-
-
-@pytest.fixture(scope="session")
-def embedding(tiny_embedding: Path) -> Iterator[Model]:
-    yield from _load(tiny_embedding)
-
-
-@pytest.fixture(scope="session")
-def reranker(tiny_reranker: Path) -> Iterator[Model]:
-    yield from _load(tiny_reranker)
+llama = _loaded("llama")
+swa = _loaded("swa")
+moe = _loaded("moe")
+recurrent = _loaded("recurrent")
+hybrid = _loaded("hybrid")
+embedding = _loaded("embedding")
+reranker = _loaded("reranker")
 
 
 @pytest.fixture(params=DECODERS)

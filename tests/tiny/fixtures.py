@@ -1,20 +1,13 @@
-"""Fixtures that give paths of tiny models, written once in a test session."""
+"""Fixtures that give paths of tiny models, written once in a test session: ``tiny_`` and a name of WRITERS; and ``tiny_fim``."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.tiny.models import (
-    write_embedding,
-    write_hybrid,
-    write_llama,
-    write_moe,
-    write_recurrent,
-    write_reranker,
-    write_swa,
-)
+from tests.tiny.models import WRITERS, write_llama
 
 
 @pytest.fixture(scope="session")
@@ -23,46 +16,21 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("tiny-models")
 
 
-@pytest.fixture(scope="session")
-def tiny_llama(tiny_folder: Path) -> Path:
-    """Full attention, a chat template."""
-    return write_llama(tiny_folder / "tiny-llama.gguf")
+def _written(name: str) -> Callable[[Path], Path]:
+    @pytest.fixture(scope="session", name=f"tiny_{name}")
+    def fixture(tiny_folder: Path) -> Path:
+        return WRITERS[name](tiny_folder / f"tiny-{name}.gguf")
+
+    return fixture
 
 
-@pytest.fixture(scope="session")
-def tiny_swa(tiny_folder: Path) -> Path:
-    """A sliding window of 64 tokens in every second layer."""
-    return write_swa(tiny_folder / "tiny-swa.gguf")
-
-
-@pytest.fixture(scope="session")
-def tiny_moe(tiny_folder: Path) -> Path:
-    """A mixture of four experts."""
-    return write_moe(tiny_folder / "tiny-moe.gguf")
-
-
-@pytest.fixture(scope="session")
-def tiny_recurrent(tiny_folder: Path) -> Path:
-    """A state in place of a KV cache."""
-    return write_recurrent(tiny_folder / "tiny-recurrent.gguf")
-
-
-@pytest.fixture(scope="session")
-def tiny_hybrid(tiny_folder: Path) -> Path:
-    """A layer with a state and a layer with a KV cache."""
-    return write_hybrid(tiny_folder / "tiny-hybrid.gguf")
-
-
-@pytest.fixture(scope="session")
-def tiny_embedding(tiny_folder: Path) -> Path:
-    """An encoder with mean pooling."""
-    return write_embedding(tiny_folder / "tiny-embedding.gguf")
-
-
-@pytest.fixture(scope="session")
-def tiny_reranker(tiny_folder: Path) -> Path:
-    """An encoder with a classifier of one label."""
-    return write_reranker(tiny_folder / "tiny-reranker.gguf")
+tiny_llama = _written("llama")
+tiny_swa = _written("swa")
+tiny_moe = _written("moe")
+tiny_recurrent = _written("recurrent")
+tiny_hybrid = _written("hybrid")
+tiny_embedding = _written("embedding")
+tiny_reranker = _written("reranker")
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ text, so that a greedy generation runs for as long as it is asked to; sampling m
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -362,3 +363,16 @@ def _add_bert(writer: GGUFWriter, weights: _Weights, n_ctx: int) -> None:
         for name in ("attn_output_norm", "layer_output_norm"):
             weights.vector(f"{at}{name}.weight", 1.0)
             weights.vector(f"{at}{name}.bias", 0.0)
+
+
+# Every kind of tiny model by its name.
+WRITERS: dict[str, Callable[[Path], Path]] = {
+    "llama": write_llama,
+    "swa": write_swa,
+    "moe": write_moe,
+    "recurrent": write_recurrent,
+    "hybrid": write_hybrid,
+    "embedding": write_embedding,
+    "reranker": write_reranker,
+    "causal_reranker": write_causal_reranker,
+}

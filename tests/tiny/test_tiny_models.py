@@ -9,36 +9,20 @@ import pytest
 
 from shimmy.models.check import check_model_file
 from shimmy.models.metadata import read_metadata
-from tests.tiny.models import (
-    write_embedding,
-    write_hybrid,
-    write_llama,
-    write_moe,
-    write_recurrent,
-    write_reranker,
-    write_swa,
-)
+from tests.tiny.models import WRITERS, write_llama
 from tests.tiny.vocabulary import SPECIAL, byte_pair_tokens, merges, word_piece_tokens
 
-WRITERS: list[Callable[..., Path]] = [
-    write_llama,
-    write_swa,
-    write_moe,
-    write_recurrent,
-    write_hybrid,
-    write_embedding,
-    write_reranker,
-]
+KINDS = ["llama", "swa", "moe", "recurrent", "hybrid", "embedding"]
 
 
-@pytest.mark.parametrize("write", WRITERS)
+@pytest.mark.parametrize("write", WRITERS.values(), ids=WRITERS)
 def test_a_tiny_model_passes_the_checks_and_is_small(write: Callable[[Path], Path], tmp_path: Path) -> None:
     path = write(tmp_path / "model.gguf")
     check_model_file(path)
     assert path.stat().st_size < 500_000
 
 
-@pytest.mark.parametrize("write", WRITERS)
+@pytest.mark.parametrize("write", WRITERS.values(), ids=WRITERS)
 def test_writing_a_tiny_model_twice_gives_the_same_bytes(write: Callable[[Path], Path], tmp_path: Path) -> None:
     assert write(tmp_path / "a.gguf").read_bytes() == write(tmp_path / "b.gguf").read_bytes()
 
@@ -49,7 +33,7 @@ def test_another_seed_gives_other_weights(tmp_path: Path) -> None:
 
 
 def test_the_architectures_are_of_six_different_kinds(tmp_path: Path) -> None:
-    models = [read_metadata(write(tmp_path / f"{write.__name__}.gguf")) for write in WRITERS[:6]]
+    models = [read_metadata(WRITERS[kind](tmp_path / f"{kind}.gguf")) for kind in KINDS]
     assert [model.architecture for model in models] == ["llama", "gemma3", "qwen3moe", "mamba", "jamba", "bert"]
     assert [model.sliding_window for model in models] == [None, 64, None, None, None, None]
     assert [model.expert_count for model in models] == [0, 0, 4, 0, 0, 0]
