@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable
 
+import report
 from peers import ROOT, find_model
 
 from shimmy.native.chat import ChatTemplate
@@ -117,9 +118,7 @@ def main() -> None:
         template.close()
     for name, milliseconds in found.items():
         print(f"{name:<64}{milliseconds:>10.2f} ms")
-    out = ROOT / "build" / "bench"
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "chat.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
+    report.write("chat", found)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import random
 import statistics
@@ -20,6 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import report
 from pairs import HEADER, compare
 from peers import ROOT, batched_bench, find_model, llama_bench
 
@@ -186,11 +186,8 @@ def main() -> None:
     print(f"sampler's time a token: {sample:.1f} us")
     print(f"shimmy --version: {1e3 * starts['version_s']:.0f} ms (target < 150)")
     print(f"shimmy generate to its first token: {1e3 * starts['generate_first_token_s']:.0f} ms (target < 1200)")
-    folder = ROOT / "build" / "bench"
-    folder.mkdir(parents=True, exist_ok=True)
-    report = {"model": model.name, "threads": args.threads, "rows": [row._asdict() for row in rows], **found, **starts}
-    (folder / "engine.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
-    print(f"written to {(folder / 'engine.json').relative_to(ROOT)}", file=sys.stderr)
+    kept = {"model": model.name, "threads": args.threads, "rows": [row._asdict() for row in rows], **found, **starts}
+    report.write("engine", kept)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ the other, on one thread. Prints a table, and writes it as JSON with every measu
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import report
 from numpy.typing import NDArray
 from pairs import HEADER, compare
 from peers import ROOT, find_model
@@ -156,11 +156,7 @@ def main() -> None:
         for rows in all_rows(find_model(args.narrow), find_model(args.wide), args.rows):
             with closing(Bench(rows, Path(folder))) as bench:
                 found += measure(bench, args.pairs)
-    out = ROOT / "build" / "bench"
-    out.mkdir(parents=True, exist_ok=True)
-    report = {"rows_captured": args.rows, "pairs": args.pairs, "rows": found}
-    (out / "sampler.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
-    print(f"written to {(out / 'sampler.json').relative_to(ROOT)}", file=sys.stderr)
+    report.write("sampler", {"rows_captured": args.rows, "pairs": args.pairs, "rows": found})
 
 
 if __name__ == "__main__":

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
-import statistics
 import subprocess
 import sys
 from collections import defaultdict
@@ -20,8 +18,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+import report
 from engine import Ours
-from peers import ROOT, find_model
+from peers import find_model
 
 BUSY = [sys.executable, "-c", "while True: pass"]
 KINDS: dict[str, dict[str, str]] = {
@@ -79,8 +78,8 @@ async def measure(model: Path, threads: int, rounds: int, tokens: int) -> dict[s
                         one = await ours.decode_one(number, tokens)
                         eight, _, _ = await ours.decode_many(number, tokens)
                     print(f"round {number}: {kind}, {name}: {one:.1f}, {eight:.1f}", file=sys.stderr, flush=True)
-                    speeds[f"{kind} | {name} | 1"].append(one)
-                    speeds[f"{kind} | {name} | 8"].append(eight)
+                    speeds[report.key(kind, name, 1)].append(one)
+                    speeds[report.key(kind, name, 8)].append(eight)
     return speeds
 
 
@@ -93,16 +92,8 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=48, help="generated tokens of each stream")
     args = parser.parse_args()
     speeds = asyncio.run(measure(find_model(args.model), args.threads, args.rounds, args.tokens))
-    print(f"{'tokens/s of 1 and 8 streams':<36}" + "".join(f"{name:>24}" for name in COMPANIES))
-    for kind in KINDS:
-        row = f"{kind:<36}"
-        for name in COMPANIES:
-            one, eight = (statistics.median(speeds[f"{kind} | {name} | {n}"]) for n in (1, 8))
-            row += f"{one:>15.1f}, {eight:>7.1f}"
-        print(row)
-    folder = ROOT / "build" / "bench"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "sharing.json").write_text(json.dumps(speeds, indent=1), encoding="utf-8")
+    report.print_companies("tokens/s of 1 and 8 streams", speeds, KINDS, COMPANIES)
+    report.write("sharing", speeds)
 
 
 if __name__ == "__main__":

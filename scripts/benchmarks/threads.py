@@ -12,14 +12,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 from collections import defaultdict
 from pathlib import Path
 
 import peers
-from peers import ROOT
+import report
 
 TOKENS = 16
 LIMIT_S = 45
@@ -112,19 +111,11 @@ def main() -> None:
             for company in COMPANIES:
                 print(f"round {number}: {setting.name}, {company}", file=sys.stderr, flush=True)
                 one, eight = beside(company, setting, model, args.threads)
-                speeds[f"{setting.name} | {company} | 1"].append(one)
-                speeds[f"{setting.name} | {company} | 8"].append(eight)
+                speeds[report.key(setting.name, company, 1)].append(one)
+                speeds[report.key(setting.name, company, 8)].append(eight)
                 print(f"    {one:.1f}, {eight:.1f} tokens/s", file=sys.stderr, flush=True)
-    print(f"{'tokens/s of 1 and 8 sequences':<30}" + "".join(f"{company:>24}" for company in COMPANIES))
-    for setting in compared:
-        row = f"{setting.name:<30}"
-        for company in COMPANIES:
-            one, eight = (statistics.median(speeds[f"{setting.name} | {company} | {n}"]) for n in (1, 8))
-            row += f"{one:>15.1f}, {eight:>7.1f}"
-        print(row)
-    folder = ROOT / "build" / "bench"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "threads.json").write_text(json.dumps(speeds, indent=1), encoding="utf-8")
+    report.print_companies("tokens/s of 1 and 8 sequences", speeds, (setting.name for setting in compared), COMPANIES)
+    report.write("threads", speeds)
 
 
 if __name__ == "__main__":
