@@ -105,41 +105,27 @@ void shimmy_context::check_runs(const shimmy_step_batch & in) {
         }
     }
     require(n_outputs <= n_outputs_max_, "the step has more outputs than n_outputs_max");
-    tokens_.assign(in.tokens, in.tokens + n_tokens);
 }
 
 void shimmy_context::fill(const shimmy_step_batch & in) {
-    const size_t n = tokens_.size();
-    positions_.resize(n);
-    n_seq_ids_.assign(n, 1);
-    seq_storage_.resize(n);
-    seq_ids_.resize(n);
-    outputs_.assign(n, 0);
+    batch_.clear();
     output_index_.assign(static_cast<size_t>(in.n_runs), -1);
-    size_t i = 0;
+    const int32_t * token = in.tokens;
     for (int32_t r = 0; r < in.n_runs; ++r) {
-        for (int32_t k = 0; k < in.lengths[r]; ++k, ++i) {
-            positions_[i] = in.positions[r] + k;
-            seq_storage_[i] = in.seq_ids[r];
-            seq_ids_[i] = &seq_storage_[i];
-        }
-        if (in.samplers[r] != nullptr) {
-            outputs_[i - 1] = 1;
-            output_index_[static_cast<size_t>(r)] = static_cast<int32_t>(i - 1);
+        const bool draws = in.samplers[r] != nullptr;
+        for (int32_t k = 0; k < in.lengths[r]; ++k) {
+            const bool output = draws && k == in.lengths[r] - 1;
+            const int32_t index = batch_.add(*token++, in.positions[r] + k, in.seq_ids[r], output);
+            if (output) {
+                output_index_[static_cast<size_t>(r)] = index;
+            }
         }
     }
 }
 
 void shimmy_context::decode() {
-    llama_batch batch{};
-    batch.n_tokens = static_cast<int32_t>(tokens_.size());
-    batch.token = tokens_.data();
-    batch.pos = positions_.data();
-    batch.n_seq_id = n_seq_ids_.data();
-    batch.seq_id = seq_ids_.data();
-    batch.logits = outputs_.data();
     forget_log();
-    const int32_t status = llama_decode(context_.get(), batch);
+    const int32_t status = llama_decode(context_.get(), batch_.view());
     switch (status) {
         case 0:
             llama_synchronize(context_.get());

@@ -1,6 +1,7 @@
 // A context: KV cache, compute graph and threads of one model, driven by one thread.
 #pragma once
 
+#include "batch.h"
 #include "llama.h"
 #include "model.h"
 #include "sampler.h"
@@ -77,9 +78,8 @@ struct shimmy_context {
     std::unique_ptr<llama_context, FreeContext> context_;
 
     // One step's batch and results; kept so that a step allocates nothing.
-    std::vector<int32_t> tokens_, positions_, n_seq_ids_, seq_storage_, output_index_, next_position_;
-    std::vector<int32_t *> seq_ids_;
-    std::vector<int8_t> outputs_;
+    shimmy::Batch batch_;
+    std::vector<int32_t> output_index_, next_position_;
     std::vector<shimmy_sample> samples_;
     std::vector<int32_t> drawn_;  // [3][n_runs], see shimmy_step_result
     std::string pieces_;

@@ -99,40 +99,22 @@ void shimmy_embedder::check(const shimmy_embed_batch & in) const {
 }
 
 void shimmy_embedder::fill(const shimmy_embed_batch & in) {
-    size_t n = 0;
+    batch_.clear();
     starts_.clear();
+    const int32_t * token = in.tokens;
     for (int32_t r = 0; r < in.n_runs; ++r) {
-        starts_.push_back(static_cast<int32_t>(n));
-        n += static_cast<size_t>(in.lengths[r]);
-    }
-    tokens_.assign(in.tokens, in.tokens + n);
-    positions_.resize(n);
-    n_seq_ids_.assign(n, 1);
-    seq_storage_.resize(n);
-    seq_ids_.resize(n);
-    outputs_.assign(n, 1);
-    size_t i = 0;
-    for (int32_t r = 0; r < in.n_runs; ++r) {
+        starts_.push_back(static_cast<int32_t>(token - in.tokens));
         const int32_t held = check_seq(in.seq_ids[r]).n_tokens;
-        for (int32_t k = 0; k < in.lengths[r]; ++k, ++i) {
-            positions_[i] = held + k;
-            seq_storage_[i] = in.seq_ids[r];
-            seq_ids_[i] = &seq_storage_[i];
+        for (int32_t k = 0; k < in.lengths[r]; ++k) {
+            batch_.add(*token++, held + k, in.seq_ids[r], true);
         }
     }
 }
 
 // llama_decode encodes where the model has no memory.
 void shimmy_embedder::decode() {
-    llama_batch batch{};
-    batch.n_tokens = static_cast<int32_t>(tokens_.size());
-    batch.token = tokens_.data();
-    batch.pos = positions_.data();
-    batch.n_seq_id = n_seq_ids_.data();
-    batch.seq_id = seq_ids_.data();
-    batch.logits = outputs_.data();
     forget_log();
-    const int32_t status = llama_decode(context_.get(), batch);
+    const int32_t status = llama_decode(context_.get(), batch_.view());
     if (status == 0) {
         llama_synchronize(context_.get());
         return;

@@ -1,6 +1,7 @@
 // An embedding context: hidden states of texts, pooled into one vector each, or a classifier's scores.
 #pragma once
 
+#include "batch.h"
 #include "llama.h"
 #include "model.h"
 #include "shimmy.h"
@@ -56,7 +57,6 @@ struct shimmy_embedder {
     std::unique_ptr<llama_context, FreeContext> context_;
 
     std::vector<Pooled> sequences_;  // by sequence id
-    std::vector<int32_t> tokens_, positions_, n_seq_ids_, seq_storage_, starts_;
-    std::vector<int32_t *> seq_ids_;
-    std::vector<int8_t> outputs_;
+    shimmy::Batch batch_;
+    std::vector<int32_t> starts_;
 };

@@ -10,6 +10,7 @@ from shimmy.native.context import Context
 from shimmy.native.model import Model
 from shimmy.types import Delta, SamplingParams
 from tests.engine.running import Answer, RunningEngine, assert_same_greedy, generate_plainly, random_prompt, running
+from tests.wide import WIDE
 
 MakeContext = Callable[..., Context]
 
@@ -77,12 +78,12 @@ def test_stop_strings_and_logprobs_are_not_streamed(llama: Model, make_context: 
         assert engine.ask(prompt, max_tokens=20, stops=["never said"]).text == text
 
 
-def test_sequences_that_come_and_go_find_the_others_up_to_date(llama: Model, make_context: MakeContext) -> None:
+def test_sequences_that_come_and_go_find_the_others_up_to_date(wide_llama: Model, make_context: MakeContext) -> None:
     """Each arrival, end and abort closes a stream; the texts are those of requests alone."""
-    prompts = [random_prompt(llama, 12, seed=seed) for seed in range(5)]
-    context = make_context(llama, n_ctx=2048, n_seq_max=8)
-    alone = [generate_plainly(llama, context, prompt, 90) for prompt in prompts]
-    with running(RunningEngine(llama, context)) as engine:
+    prompts = [random_prompt(wide_llama, 12, seed=seed) for seed in range(5)]
+    context = make_context(wide_llama, n_ctx=2048, n_seq_max=8, **WIDE)
+    alone = [generate_plainly(wide_llama, context, prompt, 90) for prompt in prompts]
+    with running(RunningEngine(wide_llama, context)) as engine:
         together = []
         for number, prompt in enumerate(prompts):
             together.append(engine.submit(prompt, max_tokens=90))
@@ -94,7 +95,7 @@ def test_sequences_that_come_and_go_find_the_others_up_to_date(llama: Model, mak
         engine.wait(*together)
         for answer, reference in zip(together, alone, strict=True):
             assert_same_greedy(answer.tokens, reference)
-            assert answer.text == decoded(llama, answer)
+            assert answer.text == decoded(wide_llama, answer)
             assert len(answer.tokens) == 90
             assert_counts_are_right(answer)
         assert engine.n_streamed > 10
