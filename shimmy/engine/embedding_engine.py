@@ -6,9 +6,9 @@ import threading
 import time
 from queue import SimpleQueue
 
+from shimmy.engine.answers import Emit, cancelled
 from shimmy.engine.embedding import EmbeddingQueue
 from shimmy.engine.embedding_job import EmbeddingJob
-from shimmy.engine.engine import Emit, cancelled
 from shimmy.engine.stats import EngineStats
 from shimmy.errors import Cancelled
 

@@ -8,38 +8,20 @@ from collections.abc import Callable
 from collections.abc import Sequence as Items
 from queue import SimpleQueue
 
+from shimmy.engine.answers import Answers, Emit, cancelled
 from shimmy.engine.embedding import EmbeddingQueue
 from shimmy.engine.embedding_job import EmbeddingJob
-from shimmy.engine.output import part_end, part_text
 from shimmy.engine.pacer import Pacer
 from shimmy.engine.prefix_cache import PrefixCache, can_fork
 from shimmy.engine.scheduler import Part, Scheduler
 from shimmy.engine.sequence import Sequence
 from shimmy.engine.stats import EngineStats
 from shimmy.engine.stream import Stream
-from shimmy.errors import Cancelled, GenerationFailed, KvCacheFull, ShimmyError
+from shimmy.errors import Cancelled, KvCacheFull, ShimmyError
 from shimmy.native.adapter import Adapter
-from shimmy.native.context import (
-    TOKEN_EOG,
-    TOKEN_NO_CHOICE,
-    TOKEN_NO_LOGITS,
-    TOKEN_TOO_COSTLY,
-    Context,
-    Drawn,
-    Run,
-    StepOutput,
-)
+from shimmy.native.context import Context, Run
 from shimmy.native.model import Model
-from shimmy.native.sampler import read_logprobs
-from shimmy.types import Delta, Event, Failed, Finished, FinishReason, LoraSet
-
-Emit = Callable[[list[Event]], None]
-
-_NOTHING_DRAWN = {
-    TOKEN_NO_LOGITS: "the model gave no finite logits; its file may be damaged",
-    TOKEN_NO_CHOICE: "no token of the model can follow under the grammar: allow the text to end, or leave out ignore_eos",
-    TOKEN_TOO_COSTLY: "the grammar can be read in too many ways at once: write it with less ambiguity",
-}
+from shimmy.types import LoraSet
 
 
 class Engine:
@@ -71,9 +53,7 @@ class Engine:
         cache = PrefixCache(
             context, n_seq_max=facts.n_seq_max, fork=can_fork(facts), max_parked=max(facts.n_ctx // 2, 1)
         )
-        self._model = model
         self._context = context
-        self._emit = emit
         self._embeddings = embeddings
         self._n_ctx = n_ctx
         self._scheduler = Scheduler(
@@ -82,11 +62,10 @@ class Engine:
         self._adapters = adapters
         self._lora: LoraSet = ()  # what the context computes with
         self._inbox: SimpleQueue[Sequence | EmbeddingJob | int | None] = SimpleQueue()
-        self._events: list[Event] = []
         # The last step's parts, when all of them only decode and nothing has changed since.
         self._steady: list[Part] = []
+        self._answers = Answers(model, context, self._scheduler, emit)
         self._stream = Stream(context, send_frame)
-        self._tokens_drawn = 0
         self._tokens_prefilled = 0
         self._busy_ns = 0
         self.computing = threading.Event()  # cleared while there is nothing to do
@@ -112,7 +91,7 @@ class Engine:
         clock, scheduler = self._context.clock, self._scheduler
         return EngineStats(
             steps=clock.steps,
-            tokens_drawn=self._tokens_drawn,
+            tokens_drawn=self._answers.tokens_drawn,
             tokens_prefilled=self._tokens_prefilled,
             running=len(scheduler.running),
             waiting=len(scheduler.waiting),
@@ -141,7 +120,7 @@ class Engine:
             except Cancelled:
                 return
             self.step_started_at = 0.0
-            self._flush_events()
+            self._answers.flush()
             self._busy_ns += time.perf_counter_ns() - started_ns
 
     def _take_in(self) -> bool:
@@ -166,11 +145,11 @@ class Engine:
                 self.computing.set()
                 idle = False
             elif embeddings is not None and embeddings.remove(item):
-                self._events.append(cancelled(item))
-                self._flush_events()
+                self._answers.add([cancelled(item)])
+                self._answers.flush()
             elif (sequence := self._scheduler.remove(item)) is not None:
-                self._end(sequence, "cancelled")
-                self._flush_events()
+                self._answers.end(sequence, "cancelled")
+                self._answers.flush()
         return True
 
     def _is_generating(self) -> bool:
@@ -178,8 +157,8 @@ class Engine:
 
     def _embed(self, embeddings: EmbeddingQueue, last_step_s: float) -> None:
         """A slice of the embeddings, as short as the generations need it; their steps go on unchanged behind it."""
-        self._flush_events()
-        self._events += embeddings.step(waiting=self._is_generating(), last_step_s=last_step_s)
+        self._answers.flush()
+        self._answers.add(embeddings.step(waiting=self._is_generating(), last_step_s=last_step_s))
 
     def _step(self, parts: list[Part]) -> None:
         """Compute ``parts``. While the same sequences only decode, the step before is repeated without building it again."""
@@ -202,22 +181,22 @@ class Engine:
         except KvCacheFull:
             if (full := self._scheduler.make_room()) is not None:
                 self._scheduler.finish(full)
-                self._end(full, "length")
+                self._answers.end(full, "length")
             return
         except Cancelled:
             raise
         except ShimmyError as error:  # computing failed, or memory did: these sequences end, the others go on
             for sequence, _ in parts:
                 self._scheduler.drop(sequence)
-                self._fail(sequence, error)
+                self._answers.fail(sequence, error)
             return
         now = time.monotonic()
         n_decoding = len(parts) if not n_prefill else sum(1 for part in parts if part.n == 1)
         self._scheduler.pacer.observe(n_prefill, n_decoding, now - started)
         if steady:
-            goes_on = self._take_steady(parts, output, now)
+            goes_on = self._answers.take_steady(parts, output, now)
         else:
-            goes_on = self._take_all(parts, output, now) and not n_prefill
+            goes_on = self._answers.take(parts, output, now) and not n_prefill
             self._tokens_prefilled += n_prefill
         if goes_on:
             self._steady = parts
@@ -228,12 +207,12 @@ class Engine:
         embeddings = self._embeddings
         others = self._scheduler.rotation.has_turns or (embeddings is not None and embeddings.pending)
         n_steps = 0
-        nothing_new, monotonic = self._inbox.empty, time.monotonic
+        nothing_new, monotonic, answers = self._inbox.empty, time.monotonic, self._answers
 
         def goes_on() -> bool:
             nonlocal n_steps
             n_steps += 1
-            self._tokens_drawn += n
+            answers.tokens_drawn += n
             self.step_started_at = monotonic()
             return nothing_new() and not others
 
@@ -248,112 +227,6 @@ class Engine:
         if lora != self._lora:
             self._context.set_adapters([(self._adapters[index], scale) for index, scale in lora])
             self._lora = lora
-
-    def _take_all(self, parts: list[Part], output: StepOutput, now: float) -> bool:
-        """The tokens of any step. Returns whether all its sequences go on."""
-        goes_on = True
-        for run, ((sequence, n), drawn) in enumerate(zip(parts, output.drawn(), strict=True)):
-            sequence.n_past += n
-            if sequence.n_past == len(sequence.tokens):
-                goes_on &= self._take_token(sequence, drawn, run, now)
-                self._tokens_drawn += 1
-        return goes_on
-
-    def _take_steady(self, parts: list[Part], output: StepOutput, now: float) -> bool:
-        """The same for a repeated step: the inner loop, with as little for a plain token as can be."""
-        numbers, pieces = output
-        n = len(parts)
-        start = 0
-        goes_on = True
-        for run, (sequence, _) in enumerate(parts):
-            token, flags, end = numbers[run], numbers[n + run], numbers[2 * n + run]
-            piece = pieces[start:end]
-            start = end
-            sequence.n_past += 1
-            tokens = sequence.tokens
-            if flags or sequence.special or len(tokens) + 1 >= sequence.limit:
-                goes_on &= self._take_token(sequence, Drawn(token, flags, piece), run, now)
-                continue
-            tokens.append(token)
-            if text := sequence.output.push(piece):
-                self._events.append(Delta(sequence.id, text, len(tokens) - sequence.n_prompt))
-        self._tokens_drawn += n
-        return goes_on
-
-    def _take_token(self, sequence: Sequence, drawn: Drawn, run: int, now: float) -> bool:
-        """One drawn token: text, events, the end. Returns whether the sequence goes on."""
-        if drawn.token < 0:
-            self._scheduler.drop(sequence)
-            self._fail(sequence, GenerationFailed(_NOTHING_DRAWN[drawn.flags]))
-            return False
-        sequence.tokens.append(drawn.token)
-        if not sequence.first_token_at:
-            sequence.first_token_at = now
-        ended = bool(drawn.flags & TOKEN_EOG)
-        text = "" if ended else sequence.output.push(drawn.piece)
-        reason = sequence.finish_reason(ended=ended)
-        delta = None
-        try:
-            if sequence.sampler.n_logprobs is not None and not ended:
-                sequence.logprobs.append(read_logprobs(self._model, self._context.sample_of(run)))
-            if text and reason is None:
-                delta = part_text(sequence.parser, text)
-        except ShimmyError as error:  # one answer cannot be read: the others go on
-            self._scheduler.drop(sequence)
-            self._fail(sequence, error)
-            return False
-        if reason is not None:
-            self._scheduler.finish(sequence)
-            self._end(sequence, reason, text)
-            return False
-        if delta:
-            logprobs = None
-            if sequence.logprobs:
-                logprobs, sequence.logprobs = sequence.logprobs, []
-            self._events.append(
-                Delta(sequence.id, delta.content, sequence.n_generated, logprobs, delta.reasoning, delta.tool_calls)
-            )
-        return True
-
-    def _end(self, sequence: Sequence, reason: FinishReason, text: str = "") -> None:
-        """Say the end of a sequence that the scheduler does not have any more."""
-        sequence.last_token_at = time.monotonic()
-        if not sequence.output.stopped:
-            text += sequence.output.flush()
-        try:
-            delta, called = part_end(sequence.parser, text)
-        except ShimmyError as error:
-            self._fail(sequence, error)
-            return
-        if called and reason == "stop":
-            reason = "tool_calls"
-        self._events.append(
-            Finished(
-                sequence.id,
-                delta.content,
-                reason,
-                sequence.usage(),
-                sequence.timings(),
-                sequence.logprobs or None,
-                delta.reasoning,
-                delta.tool_calls,
-            )
-        )
-        sequence.close()
-
-    def _fail(self, sequence: Sequence, error: ShimmyError) -> None:
-        self._events.append(Failed(sequence.id, error.to_wire()))
-        sequence.close()
-
-    def _flush_events(self) -> None:
-        if self._events:
-            events, self._events = self._events, []
-            self._emit(events)
-
-
-def cancelled(request_id: int) -> Failed:
-    """The end of an aborted request that has no text to end with."""
-    return Failed(request_id, Cancelled("the request was cancelled").to_wire())
 
 
 def _run_of(part: Part) -> Run:

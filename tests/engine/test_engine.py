@@ -218,7 +218,7 @@ def test_logprobs_that_cannot_be_read_fail_their_own_request_only(
     def fail(*_: object) -> None:
         raise GenerationFailed("no logprobs")
 
-    monkeypatch.setattr("shimmy.engine.engine.read_logprobs", fail)
+    monkeypatch.setattr("shimmy.engine.answers.read_logprobs", fail)
     other = engine.submit(prompt, max_tokens=30)
     broken = engine.submit(prompt, SamplingParams(temperature=0, n_logprobs=1), max_tokens=30)
     engine.wait(other, broken)
