@@ -22,6 +22,9 @@ from shimmy.errors import ShimmyError, UsageError
 USAGE = """Shimmy runs GGUF models on your own machine.
 
 Usage:
+  shimmy serve [--bind ADDR] [--port N] [--model MODEL]... [--parallel N] [--queue N] [--api-key KEY]...
+               [--api-key-file FILE] [--allowed-hosts LIST] [--cors-origins LIST] [--rate-limit N]
+               [--log-format FORMAT] [--config FILE] [--verbose] [--lora FILE]... [options]
   shimmy generate [MODEL] --prompt TEXT [--system TEXT] [--raw] [--suffix TEXT] [--max-tokens N] [--stop TEXT]...
                   [--temperature T] [--top-k K] [--top-p P] [--min-p P] [--repeat-penalty R] [--seed N]
                   [--grammar FILE | --json-schema FILE]
@@ -33,6 +36,7 @@ Usage:
   shimmy (--help | --version)
 
 Commands:
+  serve      Answer over HTTP and WebSocket: OpenAI's API and our own, at http://127.0.0.1:11435.
   generate   Answer a prompt; the text goes to stdout as it comes.
   probe      Load a model once and say what it is and needs.
   list       Show the models there are.
@@ -42,6 +46,19 @@ Commands:
 
 MODEL is a name from `shimmy list` or the path of a .gguf; without it, SHIMMY_BASE_GGUF, else the default model
 that was pulled, else the first of the list.
+
+Options of serve:
+  --bind ADDR          The address to listen on; 127.0.0.1 where not given. Another than loopback needs a key.
+  --port N             The port; 11435 where not given, 0 takes a free one and prints it.
+  --model MODEL        Load this model at the start; also several times. Others are loaded when a request names them.
+  --parallel N         Sequences of one model at work at once; 8 where not given.
+  --queue N            Sequences that may wait for that; 64 where not given. More are refused with 503.
+  --api-key KEY        Answer only who has this key; also several times. SHIMMY_API_KEYS keeps it out of sight.
+  --api-key-file FILE  Keys, one a line; read again on SIGHUP.
+  --allowed-hosts LIST  Names besides localhost that a Host header may have: myhost,myhost.lan.
+  --cors-origins LIST  Origins whose web pages may call the server: http://localhost:3000; or *.
+  --rate-limit N       Requests a minute for each key; 0, where not given: no limit.
+  --log-format FORMAT  The log on stderr: text, as where not given, or json.
 
 Options of generate:
   -p --prompt TEXT     What to say to the model; - reads it from stdin.
@@ -94,15 +111,16 @@ Options:
 
 Examples:
   shimmy pull
+  shimmy serve --model smollm2-135m-instruct --port 8080
   shimmy pull hf:HuggingFaceTB/SmolLM2-360M-Instruct-GGUF:Q8_0
   shimmy generate --prompt "What is the capital of France?"
   git diff | shimmy generate --system "Write a commit message for this change." --prompt - --temperature 0
 """
 
-COMMANDS = ("generate", "probe", "list", "pull", "diag")
+COMMANDS = ("serve", "generate", "probe", "list", "pull", "diag")
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 _SHORT = {"-p": "--prompt", "-v": "--verbose", "-h": "--help", "-V": "--version"}
-_REPEATED = {"--stop", "--lora"}
+_REPEATED = {"--stop", "--lora", "--model", "--api-key"}
 _OUTPUT_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from shimmy.errors import UsageError
-from shimmy.settings import BY_NAME, SETTINGS, AdapterFile, Setting, Value
+from shimmy.setting import AdapterFile, Setting, Value
+from shimmy.settings import BY_NAME, SETTINGS
 
 CONFIG_FLAG = "--config"
 CONFIG_VARIABLE = "SHIMMY_CONFIG"
@@ -56,6 +57,21 @@ class Config(NamedTuple):
     yarn_attn_factor: float
     yarn_beta_fast: float
     yarn_beta_slow: float
+    bind: str
+    port: int
+    models: tuple[str, ...]
+    parallel: int
+    queue: int
+    api_keys: tuple[str, ...]
+    api_key_file: Path | None
+    allowed_hosts: tuple[str, ...]
+    cors_origins: tuple[str, ...]
+    rate_limit: int
+    max_active: int
+    max_body: int
+    generation_timeout_s: float
+    drain_timeout_s: float
+    log_format: str
     load_timeout_s: float
     template_timeout_s: float
     verbose: bool
@@ -116,15 +132,19 @@ def _choose(setting: Setting, said: _Given) -> tuple[Value, str]:
     given = said.flags.get(setting.flag) if setting.flag else None
     if given not in (None, False, []):
         shown = ", ".join(map(str, given)) if isinstance(given, list) else given
-        return _parse(setting, given, f"{setting.flag} {shown}"), f"flag {setting.flag}"
+        return _parse(setting, given, f"{setting.flag} {_shown(setting, shown)}"), f"flag {setting.flag}"
     text = said.env.get(setting.variable, "")
     if text:
-        return _parse(setting, text, f"{setting.variable}={text}"), f"variable {setting.variable}"
+        return _parse(setting, text, f"{setting.variable}={_shown(setting, text)}"), f"variable {setting.variable}"
     if setting.name in said.table:
         raw = said.table[setting.name]
-        value = _parse(setting, raw, f"{setting.name} = {raw!r} in {said.file}")
+        value = _parse(setting, raw, f"{setting.name} = {_shown(setting, repr(raw))} in {said.file}")
         return _beside(said.file, value), f"file {said.file}"
     return setting.default, DEFAULT_ORIGIN
+
+
+def _shown(setting: Setting, value: object) -> object:
+    return "…" if setting.secret else value
 
 
 def _parse(setting: Setting, raw: object, where: str) -> Value:

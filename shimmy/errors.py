@@ -136,6 +136,72 @@ class GenerationFailed(ShimmyError):
     code = "generation_failed"
 
 
+class Unauthorized(ShimmyError):
+    """No key, or one that is not known."""
+
+    code = "unauthorized"
+
+
+class Forbidden(ShimmyError):
+    """A host or origin that may not call, or what is switched off."""
+
+    code = "forbidden"
+
+
+class NotFound(ShimmyError):
+    """No such path, request or thing."""
+
+    code = "not_found"
+
+
+class MethodNotAllowed(ShimmyError):
+    """The path exists and has no such method; ``allowed`` are those that it has."""
+
+    code = "method_not_allowed"
+
+    def __init__(self, method: str, allowed: list[str]) -> None:
+        super().__init__(f"{method} is not allowed here: use {' or '.join(allowed)}", allowed=allowed)
+
+
+class Conflict(ShimmyError):
+    """What is asked does not go together with what is going on."""
+
+    code = "conflict"
+
+
+class PayloadTooLarge(ShimmyError):
+    """The body is longer than the limit, in bytes."""
+
+    code = "payload_too_large"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"the body is over the limit of {limit:,} bytes (max_body)", limit=limit)
+
+
+class UnsupportedMediaType(ShimmyError):
+    """The body is of a type that is not read."""
+
+    code = "unsupported_media_type"
+
+
+class RateLimited(ShimmyError):
+    """Too many requests for one key; ``retry_after`` in seconds."""
+
+    code = "rate_limited"
+
+    def __init__(self, message: str, *, retry_after: int) -> None:
+        super().__init__(message, retry_after=retry_after)
+
+
+class ServerBusy(ShimmyError):
+    """All places to work and to wait are taken, or the server is stopping; ``retry_after`` in seconds."""
+
+    code = "server_busy"
+
+    def __init__(self, message: str, *, retry_after: int) -> None:
+        super().__init__(message, retry_after=retry_after)
+
+
 class DownloadFailed(ShimmyError):
     """A model could not be fetched (network, disk, name)."""
 

@@ -12,6 +12,7 @@ import msgspec
 
 FilePooling = Literal["none", "mean", "cls", "last", "rank"]
 FinishReason = Literal["stop", "length", "tool_calls", "cancelled"]
+ModelStatus = Literal["available", "loading", "ready", "draining", "failed"]
 Capability = Literal["completion", "chat", "tools", "embedding", "rerank", "fim"]
 MAX_STOPS = 16
 MAX_INPUTS = 2048  # of an embedding or rerank request
@@ -260,6 +261,21 @@ class Delta(msgspec.Struct, frozen=True, array_like=True, tag="d"):
     tool_calls: list[ToolCallDelta] = []
 
 
+class Progress(msgspec.Struct, frozen=True, array_like=True, tag="p"):
+    """How far the prompt of request ``id`` is computed; only where it was asked for.
+
+    total      tokens of the prompt; ``cached`` of them were not computed again
+    processed  tokens that are there by now, cached ones too
+    time_ms    since the first step with it
+    """
+
+    id: int
+    total: int
+    cached: int
+    processed: int
+    time_ms: float
+
+
 class Finished(msgspec.Struct, frozen=True, array_like=True, tag="f"):
     """The end of request ``id``; ``text``, ``reasoning`` and ``tool_calls`` are what was still held back."""
 
@@ -307,7 +323,7 @@ class Reranked(msgspec.Struct, frozen=True, array_like=True, tag="r"):
     usage: Usage
 
 
-Event = Delta | Finished | Failed | Embedded | Reranked
+Event = Delta | Progress | Finished | Failed | Embedded | Reranked
 
 
 class ModelParams(msgspec.Struct, frozen=True, array_like=True):
@@ -460,5 +476,5 @@ class ModelInfo(msgspec.Struct, frozen=True):
     vocabulary_size: int | None
     capabilities: list[Capability]
     description: str = ""
-    status: Literal["available", "loading", "ready", "draining", "failed"] = "available"
+    status: ModelStatus = "available"
     pulled_from: str | None = None

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from shimmy.config import Config, load_config
 from shimmy.errors import UsageError
-from shimmy.settings import ALL_LAYERS, SETTINGS, AdapterFile, Setting
+from shimmy.setting import ALL_LAYERS, AdapterFile, Setting
+from shimmy.settings import SETTINGS
 
 
 def load(flags: Mapping[str, object], environ: Mapping[str, str]) -> Config:

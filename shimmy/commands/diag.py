@@ -17,7 +17,8 @@ from shimmy.config import Config
 from shimmy.errors import NativeLibraryError
 from shimmy.native.context import available_cores
 from shimmy.native.hardware import unused_because
-from shimmy.settings import ALL_LAYERS, SETTINGS
+from shimmy.setting import ALL_LAYERS, Setting
+from shimmy.settings import SETTINGS
 
 
 def run(config: Config, args: Mapping[str, Any]) -> int:
@@ -44,7 +45,10 @@ def _report(config: Config) -> dict[str, Any]:
         "build": build,
         "runs_on": _placement(config, gpus),
         "settings": {
-            setting.name: {"value": _plain(getattr(config, setting.name)), "origin": config.origin(setting.name)}
+            setting.name: {
+                "value": _public(setting, getattr(config, setting.name)),
+                "origin": config.origin(setting.name),
+            }
             for setting in SETTINGS
         },
     }
@@ -117,6 +121,11 @@ def _placement(config: Config, gpus: list[dict[str, Any]]) -> dict[str, Any] | N
         devices = [name for name, share in zip(devices, config.tensor_split, strict=False) if share]
     layers = 0 if not devices else "all" if config.gpu_layers == ALL_LAYERS else config.gpu_layers
     return {"devices": devices if layers else [], "gpu_layers": layers}
+
+
+def _public(setting: Setting, value: Any) -> Any:
+    """Of a secret only how many there are."""
+    return f"{len(value)} given" if setting.secret else _plain(value)
 
 
 def _plain(value: Any) -> Any:

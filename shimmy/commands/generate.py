@@ -22,7 +22,7 @@ from shimmy.commands.session import Session, open_session
 from shimmy.config import Config
 from shimmy.errors import InvalidRequest, UsageError
 from shimmy.models.catalog import Catalog, Entry
-from shimmy.types import ChatParams, Finished, GenerateRequest, Message
+from shimmy.types import ChatParams, Finished, GenerateRequest, Message, Progress
 
 _MAX_STDIN = 10_000_000
 _CHAT = ChatParams(extract_reasoning=False)  # what the model thinks is printed, too
@@ -76,6 +76,8 @@ async def _generate(
         finished: Finished | None = None
         try:
             async for event in session.worker.generate(request):
+                if isinstance(event, Progress):
+                    continue
                 text += event.text
                 if not as_json:
                     sys.stdout.write(event.text)

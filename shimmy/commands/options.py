@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from shimmy.errors import UsageError
+from shimmy.models.advice import advised
 from shimmy.models.metadata import ModelMetadata
 from shimmy.types import MAX_STOPS, SamplingParams
 
@@ -103,21 +104,7 @@ def check_sampling(args: Mapping[str, Any]) -> None:
 def read_sampling(args: Mapping[str, Any], metadata: ModelMetadata) -> SamplingParams:
     """What was given, else what the model file recommends, else the defaults."""
     given = {name: value for name, value in _given(args).items() if value is not None}
-    return SamplingParams(**{"temperature": CLI_TEMPERATURE, **_advice(metadata), **given})
-
-
-def _advice(metadata: ModelMetadata) -> dict[str, Any]:
-    """The file's own recommendation, as far as it makes sense; some write "off" as a top_k of -1."""
-    advice: dict[str, Any] = {}
-    for name in ("top_k", "top_p", "min_p"):
-        value = metadata.sampling.get(name)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            continue
-        if name == "top_k":
-            advice[name] = min(max(int(value), 0), _MAX_TOKENS)
-        elif 0.0 <= value <= 1.0:
-            advice[name] = float(value)
-    return advice
+    return SamplingParams(**{**advised(metadata), "temperature": CLI_TEMPERATURE, **given})
 
 
 def _given(args: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,13 +12,12 @@ from shimmy.config import Config
 from shimmy.errors import ModelFailed
 from shimmy.models.catalog import Entry
 from shimmy.models.check import check_model_file
+from shimmy.models.launch import load_command
 from shimmy.models.metadata import ModelMetadata
-from shimmy.types import ContextParams, ModelParams
 from shimmy.worker.client import WorkerClient
-from shimmy.worker.protocol import Load, Loaded
+from shimmy.worker.protocol import Loaded
 
 _SHOW_AFTER_S = 1.0
-_MAX_STEP_S = 0.1  # the longest step while others decode; there are none here
 _SHOW_EVERY_S = 0.2
 
 
@@ -44,7 +43,8 @@ async def open_session(config: Config, entry: Entry) -> AsyncIterator[Session]:
     try:
         try:
             loaded = await asyncio.wait_for(
-                worker.load(load_command(config, entry, metadata), progress.show), config.load_timeout_s
+                worker.load(load_command(config, entry.path, metadata, parallel=1, n_seq_max=1), progress.show),
+                config.load_timeout_s,
             )
         except TimeoutError:
             raise ModelFailed(
@@ -58,51 +58,6 @@ async def open_session(config: Config, entry: Entry) -> AsyncIterator[Session]:
         yield Session(worker, loaded, metadata)
     finally:
         await worker.close()
-
-
-def load_command(config: Config, entry: Entry, metadata: ModelMetadata) -> Load:
-    """What a worker needs to know to load ``entry`` as configured, for one sequence."""
-    return Load(
-        path=str(entry.path),
-        model=_model_params(config),
-        context=ContextParams(
-            n_ctx=config.ctx,
-            parallel=1,
-            n_seq_max=1,
-            n_batch=config.batch,
-            n_ubatch=min(config.ubatch, config.batch),
-            n_threads=config.threads,
-            flash_attn=config.flash_attn,  # type: ignore[arg-type] # one of its choices: settings.py checks it
-            type_k=config.type_k,
-            type_v=config.type_v,
-            swa_full=config.swa_full,
-            rope_scaling=config.rope_scaling,  # type: ignore[arg-type] # as flash_attn
-            rope_freq_base=config.rope_freq_base,
-            rope_freq_scale=config.rope_freq_scale,
-            yarn_ext_factor=config.yarn_ext_factor,
-            yarn_attn_factor=config.yarn_attn_factor,
-            yarn_beta_fast=config.yarn_beta_fast,
-            yarn_beta_slow=config.yarn_beta_slow,
-            yarn_orig_ctx=config.yarn_orig_ctx,
-        ),
-        kv_bytes_per_token=metadata.kv_bytes_per_token,
-        max_step_s=_MAX_STEP_S,
-        template_timeout_s=config.template_timeout_s,
-        log=config.verbose,
-        adapters=[(str(adapter.path), adapter.scale) for adapter in config.lora],
-    )
-
-
-def _model_params(config: Config) -> ModelParams:
-    devices = config.device or None
-    return ModelParams(
-        n_gpu_layers=config.gpu_layers,
-        split_mode=config.split_mode,  # type: ignore[arg-type] # one of its choices: settings.py checks it
-        main_gpu=config.main_gpu,
-        tensor_split=config.tensor_split,
-        devices=() if devices == ("none",) else devices,
-        n_cpu_moe=-1 if config.cpu_moe else config.n_cpu_moe,
-    )
 
 
 class LoadProgress:

@@ -13,7 +13,7 @@ from shimmy.errors import ModelNotFound
 from shimmy.models.discovery import STORE, Discovery, Found, Skipped, discover, inspect
 from shimmy.models.record import read_record
 from shimmy.models.sources import DEFAULT_MODEL, is_path, safe_name, stored_path
-from shimmy.types import ModelInfo
+from shimmy.types import ModelInfo, ModelStatus
 
 DEFAULT = "default"
 _NEAREST = 3
@@ -32,6 +32,10 @@ class Entry(NamedTuple):
 
     @property
     def info(self) -> ModelInfo:
+        """What the entry looks like on the wire, where nothing is loaded."""
+        return self.info_with("available")
+
+    def info_with(self, status: ModelStatus) -> ModelInfo:
         """What the entry looks like on the wire."""
         found, metadata = self.model, self.model.metadata
         return ModelInfo(
@@ -47,6 +51,7 @@ class Entry(NamedTuple):
             vocabulary_size=metadata.vocabulary_size,
             capabilities=list(metadata.capabilities),
             description=_printable(metadata.description or ""),
+            status=status,
             pulled_from=_origin(found),
         )
 
@@ -65,6 +70,10 @@ class Catalog:
     def entries(self) -> tuple[Entry, ...]:
         """All models, by id."""
         return tuple(sorted(_with_ids(self._scan.found), key=lambda entry: entry.id))
+
+    def scan(self) -> None:
+        """Look at the folders now."""
+        _ = self.entries
 
     @property
     def skipped(self) -> tuple[Skipped, ...]:
@@ -96,6 +105,10 @@ class Catalog:
             return self.default
         if is_path(name) and (os.path.lexists(name) or os.path.basename(name) != name):  # noqa: PTH119
             return self._at_path(Path(os.path.expanduser(name)).absolute())  # noqa: PTH111
+        return self.by_name(name)
+
+    def by_name(self, name: str) -> Entry:
+        """The model of that id in any case, or the one whose id begins so. Raises ModelNotFound with similar names."""
         wanted = safe_name(name)
         starting = [entry for entry in self.entries if entry.id.startswith(name.lower())]
         exact = [entry for entry in self.entries if entry.id == wanted]

@@ -19,6 +19,7 @@ from shimmy.types import (
     Failed,
     Finished,
     GenerateRequest,
+    Progress,
     Reranked,
     RerankRequest,
 )
@@ -54,6 +55,10 @@ _ENVIRONMENT = {
 _UNLESS_SET = {"OMP_WAIT_POLICY": "active", "GOMP_SPINCOUNT": "300000", "KMP_BLOCKTIME": "3"}
 
 
+Sink = Callable[[Event | ShimmyError], None]
+"""Takes the events of one request as they come. The last is an error or anything but a Delta or Progress."""
+
+
 class WorkerClient:
     """One worker process. All methods belong to the loop in which ``start`` ran.
 
@@ -68,7 +73,7 @@ class WorkerClient:
         self._tasks: list[asyncio.Task[None]] = []
         self._loading: asyncio.Future[Loaded] | None = None
         self._on_progress: Callable[[float], None] | None = None
-        self._requests: dict[int, asyncio.Queue[Event | ShimmyError]] = {}
+        self._requests: dict[int, Sink] = {}
         self._pings: dict[int, asyncio.Future[Pong]] = {}
         self._n_pings = 0
         self._stderr = b""
@@ -125,14 +130,14 @@ class WorkerClient:
         self._write(data)
         return await self._loading
 
-    async def generate(self, request: GenerateRequest) -> AsyncGenerator[Delta | Finished, None]:
+    async def generate(self, request: GenerateRequest) -> AsyncGenerator[Delta | Progress | Finished, None]:
         """The request's events up to its Finished. Leaving early aborts it. Raises what Failed carried, WorkerDied.
 
         ``request.id`` is this request's until its end has come, which is later than now where a reader left early.
         """
         async with contextlib.aclosing(self._ask(request.id, Submit(request))) as events:
             async for event in events:
-                assert isinstance(event, Delta | Finished)
+                assert isinstance(event, Delta | Progress | Finished)
                 yield event
 
     async def embed(self, request: EmbedRequest) -> Embedded:
@@ -153,30 +158,36 @@ class WorkerClient:
 
     async def _ask(self, request_id: int, command: Command) -> AsyncGenerator[Event, None]:
         """All events of a request, up to the last."""
-        if request_id in self._requests:
-            raise ShimmyError(f"request {request_id} is still running")
         queue: asyncio.Queue[Event | ShimmyError] = asyncio.Queue()
-        submit = command_frame(command)
-        self._requests[request_id] = queue
+        self._start(request_id, command, queue.put_nowait)
         ended = False
         try:
-            self._write(submit)
             while not ended:
                 event = await queue.get()
-                ended = not isinstance(event, Delta)
-                if ended:
-                    # Not in the end below: it runs some time after a reader that leaves with the last event in its hand.
-                    del self._requests[request_id]
+                # Where it has ended, the id may be another request's by the time that this generator is closed.
+                ended = not isinstance(event, Delta | Progress)
                 if isinstance(event, ShimmyError):
                     raise event
-                if isinstance(event, Failed):
-                    raise ShimmyError.from_wire(event.error)
                 yield event
         finally:
             if not ended:
-                del self._requests[request_id]
-                if self.alive:
-                    self._send(Abort(request_id))
+                self.forget(request_id)
+
+    def submit(self, request: GenerateRequest, sink: Sink) -> None:
+        """Generate; ``sink`` is called in the loop with each event. Raises WorkerDied, InvalidRequest where it cannot be sent."""
+        self._start(request.id, Submit(request), sink)
+
+    def forget(self, request_id: int) -> None:
+        """End a request whose events nobody wants any more; one that has ended or is unknown is ignored."""
+        if self._requests.pop(request_id, None) is not None and self.alive:
+            self._send(Abort(request_id))
+
+    def _start(self, request_id: int, command: Command, sink: Sink) -> None:
+        if request_id in self._requests:
+            raise ShimmyError(f"request {request_id} is still running")
+        data = command_frame(command)
+        self._write(data)
+        self._requests[request_id] = sink
 
     def abort(self, request_id: int) -> None:
         """End a request as cancelled: its Finished follows, or Cancelled is raised where it has no text."""
@@ -191,8 +202,13 @@ class WorkerClient:
         self._send(Ping(self._n_pings))
         return await answer
 
-    async def close(self) -> None:
-        """End the process, also in the middle of a step, and wait for it. Twice is allowed."""
+    async def ended(self) -> ShimmyError:
+        """Wait until the process is gone; why it ended."""
+        await asyncio.shield(self._tasks[1])
+        return self._death()
+
+    async def close(self, why: str = "the worker was closed") -> None:
+        """End the process, also in the middle of a step, and wait for it; its requests fail with ``why``. Twice is allowed."""
         if self._process is None:
             return
         if self._writer is not None:
@@ -203,7 +219,7 @@ class WorkerClient:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._fail_all(WorkerDied("the worker was closed"))
+        self._fail_all(WorkerDied(why))
 
     def _send(self, command: Command) -> None:
         self._write(command_frame(command))
@@ -259,8 +275,7 @@ class WorkerClient:
         match report:
             case Events():
                 for event in report.events:
-                    if (queue := self._requests.get(event.id)) is not None:
-                        queue.put_nowait(event)
+                    self._pass_on(event)
             case Loading():
                 if self._on_progress is not None:
                     self._on_progress(report.progress)
@@ -274,12 +289,20 @@ class WorkerClient:
                 if (answer := self._pings.pop(report.n, None)) is not None and not answer.done():
                     answer.set_result(report)
 
+    def _pass_on(self, event: Event) -> None:
+        if isinstance(event, Delta | Progress):
+            if (sink := self._requests.get(event.id)) is not None:
+                sink(event)
+        elif (sink := self._requests.pop(event.id, None)) is not None:
+            sink(ShimmyError.from_wire(event.error) if isinstance(event, Failed) else event)
+
     def _fail_all(self, error: ShimmyError) -> None:
         self._closed = True
         if self._loading is not None and not self._loading.done():
             self._loading.set_exception(error)
-        for queue in self._requests.values():
-            queue.put_nowait(error)
+        sinks, self._requests = self._requests, {}
+        for sink in sinks.values():
+            sink(error)
         for answer in self._pings.values():
             if not answer.done():
                 answer.set_exception(error)

@@ -12,7 +12,7 @@ from shimmy.cli import COMMANDS, USAGE, main, parse
 from shimmy.errors import UsageError
 from shimmy.settings import SETTINGS
 
-USAGES, OPTIONS = (USAGE.split(f"\n{title}:\n", 1)[1] for title in ("Usage", "Options of generate"))
+USAGES, OPTIONS = (USAGE.split(f"\n{title}:\n", 1)[1] for title in ("Usage", "Options of serve"))
 USAGES = USAGES.split("\n\n", 1)[0]
 LOADING = OPTIONS.split("\nOptions of loading", 1)[1].split("\n\n", 1)[0]  # [options] stands for them
 
@@ -126,9 +126,9 @@ def test_a_slip_of_the_pen_gets_the_nearest_option() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["chat"], "there is no command 'chat': choose generate, probe, list, pull, diag"),
+        (["dance"], "there is no command 'dance': choose serve, generate, probe"),
         (["Generate", "-p", "x"], "there is no command 'Generate'"),
-        (["--json"], "no command was given: choose generate"),
+        (["--json"], "no command was given: choose serve"),
         (["--bogus"], "there is no option --bogus"),
         (["-x"], "there is no option -x"),
         (["generate"], "generate needs --prompt TEXT, or --prompt - to read it from stdin"),

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from shimmy.commands.session import load_command
+from shimmy.models.launch import load_command
 from shimmy.config import load_config
-from shimmy.models.catalog import Catalog
 from shimmy.models.metadata import read_metadata
 from shimmy.types import ContextParams, ModelParams
 from shimmy.worker.protocol import Load
@@ -14,7 +13,7 @@ from shimmy.worker.protocol import Load
 
 def told(model: Path, flags: dict[str, object]) -> Load:
     config = load_config(flags, {"SHIMMY_CONFIG": "/dev/null"})
-    return load_command(config, Catalog(config).resolve(str(model)), read_metadata(model))
+    return load_command(config, model, read_metadata(model), parallel=1, n_seq_max=1)
 
 
 def test_every_option_of_loading_reaches_the_worker(tiny_llama: Path) -> None:

@@ -1,0 +1,1 @@
+"""HTTP: one file a protocol or a topic, each with its ROUTES; routes.py finds them."""

@@ -1,0 +1,285 @@
+"""What every handler does: who may call, how a body is read, how an answer and an error are written."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import secrets
+import time
+from types import TracebackType
+from typing import Any, ClassVar, TypeVar
+
+import msgspec
+from tornado.iostream import StreamClosedError
+from tornado.web import HTTPError, RequestHandler, stream_request_body
+
+from shimmy.api.errors import error_json, kind_of, retry_after
+from shimmy.api.keys import ANYBODY
+from shimmy.api.services import Services
+from shimmy.errors import (
+    Forbidden,
+    InvalidRequest,
+    MethodNotAllowed,
+    NotFound,
+    PayloadTooLarge,
+    ServerBusy,
+    ShimmyError,
+    Unauthorized,
+    UnsupportedMediaType,
+)
+
+log = logging.getLogger("shimmy.api")
+
+JSON = "application/json"
+_T = TypeVar("_T")
+_REQUEST_ID = re.compile(r"[\w.:-]{1,128}")
+_PATH = re.compile(r" - at `\$(.*)`$")
+_CALLER_GONE = 499  # in the log and the metrics, as nginx counts it
+_RETRY_S = 1
+
+
+@stream_request_body
+class ApiHandler(RequestHandler):
+    """A request's life. Subclasses define ``get``, ``post`` and the like, and raise ShimmyError.
+
+    needs_key  False: answered without a key, a free place and a rate; for health and documentation
+    route      the path's pattern, for the metrics
+    """
+
+    needs_key: ClassVar[bool] = True
+    route: ClassVar[str] = ""
+
+    def initialize(self, services: Services) -> None:
+        """Called by Tornado with what the application was made with."""
+        self.services = services
+        self.client = ANYBODY
+        self.started = time.monotonic()
+        self.error_code: str | None = None
+        self._chunks: list[bytes] = []
+        self._n_body = 0
+        self._counted = False
+        self._gone = False
+        self._task: asyncio.Task[Any] | None = None
+        given = self.request.headers.get("X-Request-Id", "")
+        self.request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(12)
+        self.set_header("X-Request-Id", self.request_id)
+
+    def set_default_headers(self) -> None:
+        """No version in the Server header, and nothing guessed from bodies."""
+        self.set_header("Server", "shimmy")
+        self.set_header("Content-Type", JSON)
+        self.set_header("X-Content-Type-Options", "nosniff")
+
+    def prepare(self) -> None:
+        """Everything that can be said before the body is read. Raises ShimmyError."""
+        self._check_caller()
+        if self.request.method not in self.allowed_methods():
+            raise MethodNotAllowed(self.request.method or "?", self.allowed_methods())
+        if not self.needs_key or self.request.method == "OPTIONS":
+            return
+        services = self.services
+        self.client = self._identify()
+        if services.stopping:
+            raise ServerBusy("the server is stopping", retry_after=_RETRY_S)
+        services.rates.take(self.client or self.request.remote_ip or "")
+        if services.active >= services.config.max_active:
+            raise ServerBusy(f"{services.active} requests are being answered: try again later", retry_after=_RETRY_S)
+        services.enter()
+        self._counted = True
+        self._check_body_head()
+
+    def data_received(self, chunk: bytes) -> None:
+        """A piece of the body; a body over the limit is answered at once, and the connection closed."""
+        if self._finished:
+            return
+        self._n_body += len(chunk)
+        if self._n_body > self.services.config.max_body:
+            self._chunks.clear()
+            self.answer_error(PayloadTooLarge(self.services.config.max_body))
+            return
+        self._chunks.append(chunk)
+
+    def allowed_methods(self) -> list[str]:
+        """Those that the handler defines, and OPTIONS."""
+        own = [name for name in ("GET", "POST", "DELETE") if name.lower() in vars(type(self))]
+        return [*own, *(["HEAD"] if "GET" in own else []), "OPTIONS"]
+
+    async def head(self, *args: str, **kwargs: str) -> None:
+        """As GET; Tornado leaves the body out."""
+        await self.get(*args, **kwargs)  # type: ignore[misc] # prepare() has refused where there is none
+
+    def options(self, *_args: str, **_kwargs: str) -> None:
+        """What a browser asks before it lets a page of another origin call."""
+        self.set_header("Allow", ", ".join(self.allowed_methods()))
+        self.set_header("Access-Control-Allow-Methods", ", ".join(self.allowed_methods()))
+        self.set_header("Access-Control-Allow-Headers", "Authorization, Content-Type, X-Api-Key, X-Request-Id")
+        self.set_header("Access-Control-Max-Age", "600")
+        self.clear_header("Content-Type")
+        self.set_status(204)
+        self.finish()
+
+    def body(self, kind: type[_T]) -> _T:
+        """The body as ``kind``; an empty one counts as ``{}``. Raises InvalidRequest naming the field."""
+        data = b"".join(self._chunks) or b"{}"
+        self._chunks.clear()
+        return decode_body(data, kind)
+
+    def answer(self, value: object, status: int = 200) -> None:
+        """Finish with ``value`` as JSON."""
+        self.answer_json(msgspec.json.encode(value), status)
+
+    def answer_json(self, data: bytes, status: int = 200) -> None:
+        """Finish with JSON that is made."""
+        self.set_status(status)
+        self.set_header("Content-Length", str(len(data)))
+        self.finish(data)
+
+    def answer_error(self, error: ShimmyError) -> None:
+        """Finish with an error."""
+        self.error_code = error.code
+        kind = kind_of(error)
+        self.set_header("Content-Type", JSON)
+        if (seconds := retry_after(error)) is not None:
+            self.set_header("Retry-After", str(seconds))
+        if kind.status == 401:
+            self.set_header("WWW-Authenticate", "Bearer")
+        if isinstance(error, MethodNotAllowed):
+            self.set_header("Allow", ", ".join(self.allowed_methods()))
+        self.answer_json(error_json(error), kind.status)
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """Tornado's way to an error's answer."""
+        error = kwargs.get("exc_info", (None, None, None))[1]
+        self.answer_error(error if isinstance(error, ShimmyError) else _as_error(status_code, error))
+
+    def log_exception(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Only a bug has a traceback in the log; refusals are in the access log."""
+        if isinstance(value, ShimmyError | HTTPError | StreamClosedError):
+            return
+        log.error("%s %s failed", self.request.method, self.route, exc_info=(kind, value, traceback))  # type: ignore[arg-type]
+
+    async def until_gone(self, work: Any) -> None:
+        """Await ``work``, and give it up when the client goes away."""
+        self._task = asyncio.current_task()
+        connection = self.request.connection
+        stream = getattr(connection, "stream", None)
+        fd = stream.fileno().fileno() if stream is not None and not stream.closed() else -1
+        if fd >= 0:
+            self.services.departures.watch(fd, self.on_connection_close)
+        try:
+            await work
+        except (asyncio.CancelledError, StreamClosedError) as reason:
+            if isinstance(reason, asyncio.CancelledError) and self._task is not None:
+                raise  # the server is ending
+            self._gone = True
+            self.close_connection()
+        finally:
+            self._task = None
+            if fd >= 0:
+                self.services.departures.forget(fd)
+
+    def close_connection(self) -> None:
+        """Let nobody wait for the rest of an answer that will not come."""
+        stream = getattr(self.request.connection, "stream", None)
+        if stream is not None:
+            stream.close()
+
+    def on_connection_close(self) -> None:
+        """The client has gone."""
+        super().on_connection_close()
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+
+    def on_finish(self) -> None:
+        """Count the request and write it into the log."""
+        status = _CALLER_GONE if self._gone else self.get_status()
+        if self._counted:
+            self._counted = False
+            self.services.leave()
+        seconds = time.monotonic() - self.started
+        self.services.metrics.answered(self.route, self.request.method or "?", status, seconds)
+        level = logging.WARNING if status >= 500 else logging.INFO
+        if log.isEnabledFor(level) and (self.needs_key or status >= 400):
+            log.log(
+                level,
+                "%s %s %d",
+                self.request.method,
+                self.request.path,
+                status,
+                extra={"request_id": self.request_id, "ms": round(1e3 * seconds, 1), "code": self.error_code},
+            )
+
+    def _check_caller(self) -> None:
+        hosts, headers = self.services.hosts, self.request.headers
+        if not hosts.allows(self.request.host):
+            raise Forbidden("this Host header is not one of the server's names: --allowed-hosts adds one")
+        origin = headers.get("Origin")
+        if origin is None:
+            return
+        if (allowed := hosts.cors(origin)) is not None:
+            self.set_header("Access-Control-Allow-Origin", allowed)
+            self.set_header("Access-Control-Expose-Headers", "X-Request-Id, Retry-After")
+            self.set_header("Vary", "Origin")
+        if self.request.method not in {"GET", "HEAD"} and not hosts.allows_origin(origin, self.request.host):
+            raise Forbidden("pages of this origin may not call the server: --cors-origins adds one")
+
+    def _identify(self) -> str:
+        keys = self.services.keys
+        if not keys:
+            return ANYBODY
+        headers = self.request.headers
+        scheme, _, bearer = headers.get("Authorization", "").partition(" ")
+        key = bearer.strip() if scheme.lower() == "bearer" else headers.get("X-Api-Key")
+        client = keys.client(key)
+        if client is None:
+            what = "this key is not known" if key else "a key is needed"
+            raise Unauthorized(f"{what}: send Authorization: Bearer KEY, or x-api-key: KEY")
+        return client
+
+    def _check_body_head(self) -> None:
+        headers = self.request.headers
+        kind = headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        if self.request.method == "POST" and kind and kind != JSON:
+            raise UnsupportedMediaType(f"Content-Type is {kind}: send {JSON}")
+        length = headers.get("Content-Length", "")
+        if length.isdigit() and int(length[:20]) > self.services.config.max_body:
+            raise PayloadTooLarge(self.services.config.max_body)
+
+
+class UnknownPath(ApiHandler):
+    """Every path that has no route."""
+
+    route = "unknown"
+
+    def prepare(self) -> None:
+        """Raises NotFound, after the checks that every request passes."""
+        self._check_caller()
+        self._identify()
+        raise NotFound(f"there is no {self.request.path}: /docs shows what there is")
+
+
+def decode_body(data: bytes | str, kind: type[_T]) -> _T:
+    """JSON as ``kind``. Raises InvalidRequest naming the field that is wrong."""
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except msgspec.ValidationError as error:
+        message = str(error)
+        found = _PATH.search(message)
+        param = found.group(1).lstrip(".") if found else None
+        what = message[: found.start()] if found else message
+        raise InvalidRequest(f"{param}: {what}" if param else what, param=param) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidRequest(f"the body is no valid JSON: {error}") from None
+    except RecursionError:
+        raise InvalidRequest("the body is no valid JSON that can be read: it is nested too deep") from None
+
+
+def _as_error(status: int, error: BaseException | None) -> ShimmyError:
+    """What Tornado itself refuses, or a bug."""
+    if isinstance(error, HTTPError) and 400 <= status < 500:
+        return InvalidRequest(error.log_message or "the request cannot be read")
+    return ShimmyError("an error of the server's own; its log says more")

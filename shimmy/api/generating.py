@@ -1,0 +1,49 @@
+"""A handler whose answer a model makes: it can be cancelled, streamed, and given up."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from tornado.iostream import StreamClosedError
+
+from shimmy.api.base import ApiHandler
+from shimmy.api.generation import Generation
+from shimmy.api.sse import EventStream
+from shimmy.errors import ShimmyError
+
+log = logging.getLogger("shimmy.api")
+
+
+class GeneratingHandler(ApiHandler):
+    """Runs generations under the request's id."""
+
+    async def run(self, generation: Generation) -> None:
+        """Until all of it has finished. Raises as Generation.run."""
+        running = self.services.running
+        running.add(self.client, self.request_id, generation)
+        try:
+            await generation.run()
+        finally:
+            running.remove(self.client, self.request_id, generation)
+
+    async def run_stream(self, generation: Generation, stream: EventStream, end: Callable[[], bytes]) -> None:
+        """The same with an answer of events, and ``end`` behind them.
+
+        An error before the first event is raised and has its own status; a later one is the last event.
+        """
+        try:
+            await self.run(generation)
+            stream.send(end())
+        except StreamClosedError:
+            raise
+        except Exception as error:
+            if not stream.started:
+                raise
+            if not isinstance(error, ShimmyError):
+                log.exception("%s failed", self.route)
+                error = ShimmyError("an error of the server's own; its log says more")
+            stream.fail(error)
+        finally:
+            stream.close()
+        self.finish()

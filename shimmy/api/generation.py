@@ -1,0 +1,163 @@
+"""One client call at work in a model: its sequences are admitted, submitted and, when nobody wants them, aborted together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+
+import msgspec
+
+from shimmy.api.metrics import Meter
+from shimmy.api.services import Services
+from shimmy.errors import Cancelled, ShimmyError
+from shimmy.models.served import ReadyModel, ServedModel
+from shimmy.types import Delta, Event, Finished, GenerateRequest, Progress, TokenLogprob, ToolCallDelta
+
+GenerationEvent = Delta | Finished | Progress
+OnEvent = Callable[[int, GenerationEvent], None]
+
+
+class Generation:
+    """Runs requests over one prompt, or over several prompts of one call. One loop owns it."""
+
+    def __init__(
+        self, services: Services, model: ServedModel, requests: list[GenerateRequest], on_event: OnEvent, *, client: str
+    ) -> None:
+        """``on_event`` gets the index of the request and what comes; the last of each is Finished."""
+        self._services = services
+        self._model = model
+        self._requests = requests
+        self._on_event = on_event
+        self._client = client
+        self._ready: ReadyModel | None = None
+        self._done: asyncio.Future[None] | None = None
+        self._left = len(requests)
+        self._waiting: asyncio.Task[object] | None = None  # in the queue or for the load
+        self._cancelled = False
+        self._timed_out = False
+
+    async def run(self) -> None:
+        """Until all have finished. Raises what keeps one from it: ServerBusy, ModelFailed, InvalidRequest and more.
+
+        When this is cancelled, so are the sequences.
+        """
+        async with self._place() as ready:
+            loop = asyncio.get_running_loop()
+            self._ready, self._done = ready, loop.create_future()
+            timer = loop.call_later(self._services.config.generation_timeout_s, self._time_out)
+            name = ready.entry.id
+            try:
+                for index, request in enumerate(self._requests):
+                    ready.worker.submit(request, partial(self._take, index, self._services.metrics.meter(name)))
+                await self._done
+            finally:
+                timer.cancel()
+                for request in self._requests:
+                    ready.worker.forget(request.id)
+
+    def cancel(self) -> None:
+        """Let all end soon, as cancelled; where none has begun ``run`` raises Cancelled."""
+        if self._ready is not None:
+            for request in self._requests:
+                self._ready.worker.abort(request.id)
+        elif self._waiting is not None:
+            self._cancelled = True
+            self._waiting.cancel()
+
+    @asynccontextmanager
+    async def _place(self) -> AsyncIterator[ReadyModel]:
+        """The loaded model, and places in it."""
+        self._waiting = asyncio.current_task()
+        async with AsyncExitStack() as stack:
+            try:
+                ready = await stack.enter_async_context(self._model.lease(self._client, len(self._requests)))
+            except asyncio.CancelledError:
+                if not self._cancelled or self._waiting is None:
+                    raise
+                self._waiting.uncancel()
+                raise Cancelled("the request was cancelled while it waited") from None
+            self._waiting = None
+            yield ready
+
+    def _time_out(self) -> None:
+        self._timed_out = True
+        self.cancel()
+
+    def _take(self, index: int, meter: Meter, event: Event | ShimmyError) -> None:
+        assert self._done is not None
+        if self._done.done():
+            return
+        try:
+            if isinstance(event, ShimmyError):
+                self._done.set_exception(event)
+                return
+            assert isinstance(event, Delta | Finished | Progress)
+            if isinstance(event, Delta):
+                meter.piece()
+            elif isinstance(event, Finished):
+                event = self._end(event)
+                self._left -= 1
+            self._on_event(index, event)
+            if not self._left:
+                self._done.set_result(None)
+        except Exception as error:  # noqa: BLE001 - whoever waits must learn it, whatever it is
+            self._done.set_exception(error)
+
+    def _end(self, event: Finished) -> Finished:
+        assert self._ready is not None
+        self._services.metrics.finished(self._ready.entry.id, event.usage, event.timings)
+        if self._timed_out and event.reason == "cancelled":
+            return msgspec.structs.replace(event, reason="length")
+        return event
+
+
+@dataclass
+class Collected:
+    """An answer that is sent as a whole."""
+
+    text: str = ""
+    reasoning: str = ""
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+    tool_calls: list[ToolCallDelta] = field(default_factory=list)
+    finished: Finished | None = None
+
+    def take(self, event: GenerationEvent) -> None:
+        """Put in what came."""
+        if isinstance(event, Progress):
+            return
+        self.text += event.text
+        self.reasoning += event.reasoning
+        self.logprobs += event.logprobs or []
+        for call in event.tool_calls:
+            self._take_call(call)
+        if isinstance(event, Finished):
+            self.finished = event
+
+    @property
+    def end(self) -> Finished:
+        """The last event. Only after it came."""
+        assert self.finished is not None
+        return self.finished
+
+    def _take_call(self, call: ToolCallDelta) -> None:
+        for at, known in enumerate(self.tool_calls):
+            if known.index == call.index:
+                self.tool_calls[at] = ToolCallDelta(
+                    call.index, known.id or call.id, known.name or call.name, known.arguments + call.arguments
+                )
+                return
+        self.tool_calls.append(call)
+
+
+class Answers(list[Collected]):
+    """One for each request of a call; give its ``take`` to a Generation."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__(Collected() for _ in range(n))
+
+    def take(self, index: int, event: GenerationEvent) -> None:
+        """Put in what came for request ``index``."""
+        self[index].take(event)

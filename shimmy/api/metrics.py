@@ -1,0 +1,129 @@
+"""What a server counts, as Prometheus reads it. Names and units follow Prometheus' own conventions."""
+
+from __future__ import annotations
+
+import time
+from typing import NamedTuple
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from shimmy.types import Timings, Usage
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+_GAPS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5)
+
+
+class Metrics:
+    """Counters and histograms of one server. One loop owns it."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        self._requests = Counter(
+            "shimmy_http_requests", "Answered requests", ["route", "method", "status"], registry=registry
+        )
+        self._seconds = Histogram(
+            "shimmy_http_request_duration_seconds", "From the request's head to its answer's end", ["route"],
+            buckets=_SECONDS, registry=registry,
+        )  # fmt: skip
+        self._first = Histogram(
+            "shimmy_time_to_first_token_seconds", "From a request's arrival to its first text", ["model"],
+            buckets=_SECONDS, registry=registry,
+        )  # fmt: skip
+        self._gap = Histogram(
+            "shimmy_inter_token_seconds", "Between two pieces of text of one answer", ["model"],
+            buckets=_GAPS, registry=registry,
+        )  # fmt: skip
+        self._queue = Histogram(
+            "shimmy_queue_seconds", "From a request's arrival to the first step with it", ["model"],
+            buckets=_SECONDS, registry=registry,
+        )  # fmt: skip
+        self._prompt = Counter(
+            "shimmy_prompt_tokens", "Tokens of prompts, cached ones too", ["model"], registry=registry
+        )
+        self._cached = Counter(
+            "shimmy_prompt_tokens_cached",
+            "Tokens of prompts that were not computed again",
+            ["model"],
+            registry=registry,
+        )
+        self._hits = Counter("shimmy_prefix_hits", "Prompts of which a part was cached", ["model"], registry=registry)
+        self._generated = Counter("shimmy_generated_tokens", "Generated tokens", ["model"], registry=registry)
+
+    def answered(self, route: str, method: str, status: int, seconds: float) -> None:
+        """One request over HTTP has its answer."""
+        self._requests.labels(route, method, str(status)).inc()
+        self._seconds.labels(route).observe(seconds)
+
+    def meter(self, model: str) -> Meter:
+        """For the answers of one model."""
+        return Meter(self._first.labels(model), self._gap.labels(model), time.monotonic())
+
+    def finished(self, model: str, usage: Usage, timings: Timings) -> None:
+        """A generation has ended."""
+        self._queue.labels(model).observe(timings.queue_ms / 1e3)
+        self.counted(model, usage)
+
+    def counted(self, model: str, usage: Usage) -> None:
+        """Tokens of a request that has ended."""
+        self._prompt.labels(model).inc(usage.prompt_tokens)
+        self._generated.labels(model).inc(usage.completion_tokens)
+        if usage.cached_tokens:
+            self._cached.labels(model).inc(usage.cached_tokens)
+            self._hits.labels(model).inc()
+
+    def render(self, gauges: list[Gauge]) -> bytes:
+        """Everything, with ``gauges`` of now."""
+        return generate_latest(self.registry) + generate_latest(_registry_of(gauges))
+
+
+class Gauge(NamedTuple):
+    """One value of now."""
+
+    name: str
+    help: str
+    labels: dict[str, str]
+    value: float
+
+
+class Meter:
+    """Times of one answer's pieces."""
+
+    __slots__ = ("_first", "_gap", "_last", "_started")
+
+    def __init__(self, first: Histogram, gap: Histogram, started: float) -> None:
+        self._first = first
+        self._gap = gap
+        self._started = started
+        self._last = 0.0
+
+    def piece(self) -> None:
+        """A piece of text came."""
+        now = time.monotonic()
+        if self._last:
+            self._gap.observe(now - self._last)
+        else:
+            self._first.observe(now - self._started)
+        self._last = now
+
+
+class _Gauges(Collector):
+    def __init__(self, gauges: list[Gauge]) -> None:
+        self._gauges = gauges
+
+    def collect(self) -> list[GaugeMetricFamily]:
+        families: dict[str, GaugeMetricFamily] = {}
+        for name, help_text, labels, value in self._gauges:
+            family = families.get(name)
+            if family is None:
+                family = families[name] = GaugeMetricFamily(name, help_text, labels=list(labels))
+            family.add_metric(list(labels.values()), value)
+        return list(families.values())
+
+
+def _registry_of(gauges: list[Gauge]) -> CollectorRegistry:
+    registry = CollectorRegistry()
+    registry.register(_Gauges(gauges))
+    return registry

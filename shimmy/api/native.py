@@ -1,0 +1,135 @@
+"""POST /api/generate: text for a prompt, whole or as events."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from shimmy.api.generating import GeneratingHandler
+from shimmy.api.generation import Answers, Collected, Generation, GenerationEvent
+from shimmy.api.routes import Operation, Route
+from shimmy.api.sampling import NATIVE_TEMPERATURE, SamplingFields
+from shimmy.api.sse import DONE, EventStream
+from shimmy.api.usage import TimingsAnswer, UsageAnswer, timings_of, usage_of
+from shimmy.errors import InvalidRequest
+from shimmy.models.catalog import Entry
+from shimmy.models.served import ReadyModel, ServedModel
+from shimmy.types import ChatParams, Finished, GenerateRequest, Message, Progress
+
+MAX_TOKENS = 100
+_CHAT = ChatParams(extract_reasoning=False)  # the text is all there is: what the model thinks is in it
+
+
+class NativeRequest(SamplingFields, kw_only=True):
+    """A prompt to go on with.
+
+    model    a name of GET /api/models, or default
+    chat     put the prompt through the model's chat template, as a user's message
+    suffix   fill the gap between the prompt and this text, with a model that can
+    """
+
+    model: str
+    prompt: str
+    max_tokens: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
+    stream: bool | None = None
+    chat: bool | None = None
+    suffix: str | None = None
+
+    def to_generate(self, entry: Entry) -> GenerateRequest:
+        """What the worker is asked. Raises InvalidRequest."""
+        if not self.prompt and self.suffix is None:
+            raise InvalidRequest("prompt: the prompt is empty", param="prompt")
+        if self.chat and self.suffix is not None:
+            raise InvalidRequest("suffix: it goes with a plain prompt, not with chat", param="suffix")
+        request = GenerateRequest(
+            ReadyModel.next_id(),
+            max_tokens=MAX_TOKENS if self.max_tokens is None else self.max_tokens,
+            stop=self.stops(),
+            sampling=self.sampling(entry.model.metadata, temperature=NATIVE_TEMPERATURE, n_logprobs=None),
+            cache_prompt=self.cache_prompt is not False,
+            grammar=self.grammar,
+            json_schema=self.schema_text(),
+            suffix=self.suffix,
+        )
+        if self.chat:
+            return msgspec.structs.replace(request, messages=[Message("user", self.prompt)], chat=_CHAT)
+        return msgspec.structs.replace(request, prompt=self.prompt)
+
+
+class NativeChoice(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A piece of text, or all of it; ``finish_reason`` once it has ended: stop, length or cancelled."""
+
+    text: str
+    index: int
+    finish_reason: str | None = None
+
+
+class NativeAnswer(msgspec.Struct, frozen=True):
+    """An answer as a whole."""
+
+    choices: list[NativeChoice]
+    usage: UsageAnswer
+    model: str
+    timings: TimingsAnswer
+
+
+class NativeEvent(msgspec.Struct, frozen=True, omit_defaults=True):
+    """More of an answer; the last has the counts."""
+
+    choices: list[NativeChoice]
+    usage: UsageAnswer | None = None
+    timings: TimingsAnswer | None = None
+
+
+class GenerateHandler(GeneratingHandler):
+    """Text for a prompt."""
+
+    async def post(self) -> None:
+        """Whole, or as events with ``"stream": true``."""
+        await self.until_gone(self._generate())
+
+    async def _generate(self) -> None:
+        asked = self.body(NativeRequest)
+        model = await self.services.pool.find(asked.model)
+        request = asked.to_generate(model.entry)
+        if asked.stream:
+            await self._stream(model, request)
+            return
+        answers = Answers(1)
+        await self.run(Generation(self.services, model, [request], answers.take, client=self.client))
+        self.answer(_whole(answers[0], model))
+
+    async def _stream(self, model: ServedModel, request: GenerateRequest) -> None:
+        stream = EventStream(self)
+        generation = Generation(self.services, model, [request], partial(_send, stream), client=self.client)
+        await self.run_stream(generation, stream, lambda: DONE)
+
+
+def _send(stream: EventStream, _index: int, event: GenerationEvent) -> None:
+    if isinstance(event, Progress):
+        return
+    if event.text:
+        stream.send(b'data: {"choices":[{"text":' + msgspec.json.encode(event.text) + b',"index":0}]}\n\n')
+    if isinstance(event, Finished):
+        usage, timings = usage_of([event.usage]), timings_of(event.timings, event.usage)
+        last = NativeEvent([NativeChoice("", 0, event.reason)], usage, timings)
+        stream.send(b"data: " + msgspec.json.encode(last) + b"\n\n")
+
+
+def _whole(answer: Collected, model: ServedModel) -> NativeAnswer:
+    end = answer.end
+    choice = NativeChoice(answer.text, 0, end.reason)
+    return NativeAnswer([choice], usage_of([end.usage]), model.entry.id, timings_of(end.timings, end.usage))
+
+
+ROUTES = [
+    Route(
+        "/api/generate",
+        GenerateHandler,
+        (Operation("post", "Text for a prompt", NativeRequest, NativeAnswer, events=NativeEvent, errors=("model",)),),
+        tag="native",
+    )
+]

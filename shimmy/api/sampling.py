@@ -1,0 +1,104 @@
+"""The sampling fields of a request, the same on every route, and what they become."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, get_args
+
+import msgspec
+from msgspec import Meta
+
+from shimmy.errors import InvalidRequest
+from shimmy.models.advice import advised
+from shimmy.models.metadata import ModelMetadata
+from shimmy.types import MAX_STOPS, SAMPLERS, SamplingParams
+
+_LARGEST = 3.4e38  # of the 32 bits that a sampler has
+_MOST = 2**31 - 1
+NATIVE_TEMPERATURE, OPENAI_TEMPERATURE = 0.7, 0.8
+
+Share = Annotated[float, Meta(ge=0, le=1)]
+NotNegative = Annotated[float, Meta(ge=0, le=_LARGEST)]
+Penalty = Annotated[float, Meta(ge=-2, le=2)]
+Count = Annotated[int, Meta(ge=0, le=_MOST)]
+LastTokens = Annotated[int, Meta(ge=-1, le=_MOST)]
+Stage = Literal["penalties", "dry", "top_n_sigma", "top_k", "typ_p", "top_p", "min_p", "xtc", "temperature"]
+assert set(get_args(Stage)) == set(SAMPLERS)
+
+
+class SamplingFields(msgspec.Struct, kw_only=True):
+    """How the answer is drawn; null or absent is the default. The names are OpenAI's, and llama-server's for what OpenAI has not.
+
+    stop         a text, or up to 16, that end the answer
+    logit_bias   token id -> added to its logit, -100..100
+    samplers     the stages and their order; what is not named is off
+    repeat_last_n, dry_penalty_last_n    of how many tokens; 0 is off, -1 the context
+    grammar      GBNF that the answer matches; json_schema: a JSON schema whose JSON it is
+    ignore_eos   go on when the model wants to end
+    cache_prompt    reuse what earlier requests computed
+    """
+
+    temperature: NotNegative | None = None
+    top_p: Share | None = None
+    top_k: Annotated[int, Meta(ge=-1, le=_MOST)] | None = None
+    min_p: Share | None = None
+    typical_p: Share | None = None
+    top_n_sigma: Annotated[float, Meta(ge=-_LARGEST, le=_LARGEST)] | None = None
+    min_keep: Count | None = None
+    repeat_penalty: Annotated[float, Meta(gt=0, le=_LARGEST)] | None = None
+    repeat_last_n: LastTokens | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    dry_multiplier: NotNegative | None = None
+    dry_base: Annotated[float, Meta(ge=1, le=_LARGEST)] | None = None
+    dry_allowed_length: Count | None = None
+    dry_penalty_last_n: LastTokens | None = None
+    dry_sequence_breakers: list[str] | None = None
+    xtc_probability: Share | None = None
+    xtc_threshold: Share | None = None
+    dynatemp_range: NotNegative | None = None
+    dynatemp_exponent: NotNegative | None = None
+    mirostat: Literal[0, 1, 2] | None = None
+    mirostat_tau: NotNegative | None = None
+    mirostat_eta: NotNegative | None = None
+    samplers: list[Stage] | None = None
+    seed: Annotated[int, Meta(ge=-1, le=2**63 - 1)] | None = None
+    logit_bias: dict[Annotated[int, Meta(ge=0, le=_MOST)], Annotated[float, Meta(ge=-100, le=100)]] | None = None
+    ignore_eos: bool | None = None
+    stop: str | list[str] | None = None
+    grammar: str | None = None
+    json_schema: dict[str, Any] | bool | None = None
+    cache_prompt: bool | None = None
+
+    def stops(self) -> list[str]:
+        """The texts that end the answer. Raises InvalidRequest."""
+        stops = [self.stop] if isinstance(self.stop, str) else self.stop or []
+        if len(stops) > MAX_STOPS:
+            raise InvalidRequest(f"stop has {len(stops)} strings; {MAX_STOPS} are allowed", param="stop")
+        return [stop for stop in stops if stop]
+
+    def sampling(self, metadata: ModelMetadata, *, temperature: float | None, n_logprobs: int | None) -> SamplingParams:
+        """What was asked for, else what the model's file recommends, else the defaults.
+
+        ``temperature``: the default that comes before the file's advice; None: the advice does, and OPENAI_TEMPERATURE after it.
+        """
+        given = {name: value for name in _PLAIN if (value := getattr(self, name)) is not None}
+        if "top_k" in given:
+            given["top_k"] = max(given["top_k"], 0)
+        if self.seed is not None:
+            given["seed"] = self.seed % 2**32 if self.seed >= 0 else None  # llama-server's word for a random one is -1
+        for name in ("samplers", "dry_sequence_breakers"):
+            if (value := getattr(self, name)) is not None:
+                given[name] = tuple(value)
+        advice = advised(metadata)
+        if temperature is not None:
+            advice["temperature"] = temperature
+        defaults = {"temperature": OPENAI_TEMPERATURE, **advice}
+        return SamplingParams(**{**defaults, **given, "n_logprobs": n_logprobs})
+
+    def schema_text(self) -> str | None:
+        """``json_schema`` as text."""
+        return None if self.json_schema is None else msgspec.json.encode(self.json_schema).decode()
+
+
+_OWN = {"stop", "grammar", "json_schema", "cache_prompt", "seed", "samplers", "dry_sequence_breakers"}
+_PLAIN = tuple(name for name in SamplingFields.__struct_fields__ if name not in _OWN)

@@ -1,0 +1,127 @@
+"""Who may work in a model now, and who waits: bounded, and fair between clients."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+from shimmy.errors import ServerBusy
+
+_WEIGHT = 0.1  # of the newest request in the running mean of how long one takes
+
+
+class _Waiting:
+    """A request in the queue: how many places it needs, and what it waits for."""
+
+    __slots__ = ("granted", "n")
+
+    def __init__(self, n: int, granted: asyncio.Future[None]) -> None:
+        self.n = n
+        self.granted = granted
+
+
+class Admission:
+    """So many places; who finds none waits behind the others of the same client, and the clients are served in turn.
+
+    One loop owns it. A request takes as many places as it has sequences.
+    """
+
+    def __init__(self, *, places: int, queue: int) -> None:
+        """``places``: sequences at once; ``queue``: sequences that may wait."""
+        self._places = places
+        self._free = places
+        self._queue = queue
+        self._n_waiting = 0
+        self._clients: dict[str, deque[_Waiting]] = {}  # the next to be served first
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._mean_s = 1.0
+
+    @property
+    def active(self) -> int:
+        """Sequences that have a place."""
+        return self._places - self._free
+
+    @property
+    def waiting(self) -> int:
+        """Sequences in the queue."""
+        return self._n_waiting
+
+    def place(self, client: str, n: int = 1) -> AbstractAsyncContextManager[None]:
+        """``n`` places at once, for as long as the context is open. Raises ServerBusy when the queue is full."""
+        return self._place(client, min(n, self._places))
+
+    async def wait_idle(self) -> None:
+        """Until nobody has a place and nobody waits."""
+        await self._idle.wait()
+
+    @asynccontextmanager
+    async def _place(self, client: str, n: int) -> AsyncIterator[None]:
+        self._idle.clear()
+        try:
+            await self._take(client, n)
+            started = time.monotonic()
+            try:
+                yield
+            finally:
+                self._mean_s += _WEIGHT * (time.monotonic() - started - self._mean_s)
+                self._give(n)
+        finally:
+            if not self.active and not self._n_waiting:
+                self._idle.set()
+
+    async def _take(self, client: str, n: int) -> None:
+        if self._free >= n and not self._n_waiting:
+            self._free -= n
+            return
+        if self._n_waiting + n > self._queue:
+            raise ServerBusy(
+                f"{self.active} sequences are at work and {self._n_waiting} wait: try again later",
+                retry_after=self._retry_after(),
+            )
+        waiting = _Waiting(n, asyncio.get_running_loop().create_future())
+        self._clients.setdefault(client, deque()).append(waiting)
+        self._n_waiting += n
+        try:
+            await waiting.granted
+        except asyncio.CancelledError:
+            if waiting.granted.done() and not waiting.granted.cancelled():
+                self._give(n)
+            else:
+                self._withdraw(client, waiting)
+            raise
+
+    def _give(self, n: int) -> None:
+        self._free += n
+        self._serve()
+
+    def _serve(self) -> None:
+        """Give free places to those who wait; one that needs more than are free is waited for, not overtaken."""
+        while self._clients:
+            client = next(iter(self._clients))
+            queue = self._clients[client]
+            waiting = queue[0]
+            if waiting.n > self._free:
+                return
+            queue.popleft()
+            del self._clients[client]
+            if queue:
+                self._clients[client] = queue  # behind the other clients
+            self._free -= waiting.n
+            self._n_waiting -= waiting.n
+            waiting.granted.set_result(None)
+
+    def _withdraw(self, client: str, waiting: _Waiting) -> None:
+        queue = self._clients[client]
+        queue.remove(waiting)
+        if not queue:
+            del self._clients[client]
+        self._n_waiting -= waiting.n
+        self._serve()  # it may have been the one that the others waited behind
+
+    def _retry_after(self) -> int:
+        """Seconds until the queue has moved on by about one round, at least 1."""
+        return max(1, min(60, round(self._mean_s * (1 + self._n_waiting / self._places))))

@@ -1,0 +1,60 @@
+"""The command that starts a model in a worker, from the configuration and what the file says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from shimmy.config import Config
+from shimmy.models.metadata import ModelMetadata
+from shimmy.types import ContextParams, ModelParams
+from shimmy.worker.protocol import Load
+
+_MAX_STEP_S = 0.1  # the longest step while others decode
+
+
+def load_command(config: Config, path: Path, metadata: ModelMetadata, *, parallel: int, n_seq_max: int = 0) -> Load:
+    """What a worker needs to know to load the model at ``path`` as configured.
+
+    ``parallel``: sequences at work at once; ``n_seq_max``: sequence ids, at work or cached; 0: by the kind of memory.
+    """
+    return Load(
+        path=str(path),
+        model=_model_params(config),
+        context=ContextParams(
+            n_ctx=config.ctx,
+            parallel=parallel,
+            n_seq_max=n_seq_max,
+            n_batch=config.batch,
+            n_ubatch=min(config.ubatch, config.batch),
+            n_threads=config.threads,
+            flash_attn=config.flash_attn,  # type: ignore[arg-type] # one of its choices: settings.py checks it
+            type_k=config.type_k,
+            type_v=config.type_v,
+            swa_full=config.swa_full,
+            rope_scaling=config.rope_scaling,  # type: ignore[arg-type] # as flash_attn
+            rope_freq_base=config.rope_freq_base,
+            rope_freq_scale=config.rope_freq_scale,
+            yarn_ext_factor=config.yarn_ext_factor,
+            yarn_attn_factor=config.yarn_attn_factor,
+            yarn_beta_fast=config.yarn_beta_fast,
+            yarn_beta_slow=config.yarn_beta_slow,
+            yarn_orig_ctx=config.yarn_orig_ctx,
+        ),
+        kv_bytes_per_token=metadata.kv_bytes_per_token,
+        max_step_s=_MAX_STEP_S,
+        template_timeout_s=config.template_timeout_s,
+        log=config.verbose,
+        adapters=[(str(adapter.path), adapter.scale) for adapter in config.lora],
+    )
+
+
+def _model_params(config: Config) -> ModelParams:
+    devices = config.device or None
+    return ModelParams(
+        n_gpu_layers=config.gpu_layers,
+        split_mode=config.split_mode,  # type: ignore[arg-type] # one of its choices: settings.py checks it
+        main_gpu=config.main_gpu,
+        tensor_split=config.tensor_split,
+        devices=() if devices == ("none",) else devices,
+        n_cpu_moe=-1 if config.cpu_moe else config.n_cpu_moe,
+    )
