@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from shimmy.models.launch import load_command
 from shimmy.config import load_config
+from shimmy.models.launch import load_command
 from shimmy.models.metadata import read_metadata
 from shimmy.types import ContextParams, ModelParams
 from shimmy.worker.protocol import Load

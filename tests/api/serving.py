@@ -1,0 +1,137 @@
+"""A real server on loopback, in a thread with a loop of its own, and a plain client for it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+from shimmy.config import load_config
+from shimmy.server import Server
+
+PATIENCE_S = 60.0  # a test that runs into it has found a hang
+
+
+@dataclass
+class Answer:
+    """What came back; ``events`` are the data lines of a stream, [DONE] left out."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def error(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.json["error"]
+        return found
+
+    @property
+    def lines(self) -> list[str]:
+        """The data of each event."""
+        events = self.body.decode().split("\n\n")
+        return [event.removeprefix("data: ") for event in events if event.startswith("data: ")]
+
+    @property
+    def events(self) -> list[Any]:
+        return [json.loads(line) for line in self.lines if line != "[DONE]"]
+
+
+@dataclass
+class Running:
+    """A server that runs; ``model`` is the id of the model that it was started with."""
+
+    server: Server
+    loop: asyncio.AbstractEventLoop
+    model: str
+    headers: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def port(self) -> int:
+        return self.server.port
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def connect(self) -> HTTPConnection:
+        return HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
+
+    def ask(self, method: str, path: str, body: object = None, **headers: str) -> Answer:
+        """One request on a connection of its own; a body that is no bytes goes as JSON."""
+        connection = self.connect()
+        try:
+            data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+            sent = {"Content-Type": "application/json"} if data is not None else {}
+            sent |= self.headers | {name.replace("_", "-"): value for name, value in headers.items()}
+            connection.request(method, path, data, sent)
+            response = connection.getresponse()
+            return Answer(response.status, response.headers, response.read())
+        finally:
+            connection.close()
+
+    def get(self, path: str, **headers: str) -> Answer:
+        return self.ask("GET", path, **headers)
+
+    def post(self, path: str, body: object = None, **headers: str) -> Answer:
+        return self.ask("POST", path, {} if body is None else body, **headers)
+
+    def call(self, work: Any) -> Any:
+        """Run a coroutine in the server's loop."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(PATIENCE_S)
+
+
+@contextmanager
+def serving(*models: Path, **settings: object) -> Iterator[Running]:
+    """A server with the models of these files, by the names of SHIMMY_* variables: ``parallel=2``."""
+    environ = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    environ |= {f"SHIMMY_{name.upper()}": str(value) for name, value in settings.items()}
+    environ |= {"SHIMMY_CONFIG": os.devnull, "SHIMMY_PORT": "0"}
+    environ.setdefault("SHIMMY_CTX", "2048")
+    environ.setdefault("SHIMMY_THREADS", "1")
+    environ.setdefault("SHIMMY_STORE", str(models[0].parent / "no-store") if models else os.devnull)
+    config = load_config({}, environ)._replace(default_folders=(), models=tuple(map(str, models)))
+    started: Future[Running] = Future()
+    thread = threading.Thread(target=lambda: asyncio.run(_live(config, started)))
+    thread.start()
+    running = started.result(PATIENCE_S)
+    try:
+        yield running
+    finally:
+        running.loop.call_soon_threadsafe(_STOPS[running.port].set)
+        thread.join(PATIENCE_S)
+        assert not thread.is_alive()
+
+
+_STOPS: dict[int, asyncio.Event] = {}
+
+
+async def _live(config: Any, started: Future[Running]) -> None:
+    try:
+        server = Server(config)
+    except BaseException as error:
+        started.set_exception(error)
+        raise
+    stop = _STOPS[server.port] = asyncio.Event()
+    try:
+        named = await server.services.pool.name_models(config.models)
+        model = named[0].entry.id if named else ""
+        started.set_result(Running(server, asyncio.get_running_loop(), model))
+        await stop.wait()
+    except BaseException as error:
+        if not started.done():
+            started.set_exception(error)
+        raise
+    finally:
+        await server.close()
