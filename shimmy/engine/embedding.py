@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from shimmy.engine.embedding_job import EmbeddingJob
 from shimmy.engine.pacer import SIZES, Pacer
@@ -16,15 +15,17 @@ from shimmy.types import Event, Failed
 MakeEmbedder = Callable[[int], Embedder]
 
 
-@dataclass
 class _Begun:
     """A text that is being computed: ``n_past`` of its tokens are in the memory, the next ``n`` are in the slice."""
 
-    job: EmbeddingJob
-    index: int
-    seq_id: int
-    n_past: int
-    n: int
+    __slots__ = ("index", "job", "n", "n_past", "seq_id")
+
+    def __init__(self, job: EmbeddingJob, index: int, seq_id: int, n: int) -> None:
+        self.job = job
+        self.index = index
+        self.seq_id = seq_id
+        self.n_past = 0
+        self.n = n
 
     @property
     def tokens(self) -> list[int]:
@@ -132,7 +133,7 @@ class EmbeddingQueue:
                 return None
         taken = {begun.seq_id for begun in batch}
         seq_id = next(number for number in range(facts.n_seq_max) if number not in taken)
-        begun = _Begun(job, job.unread, seq_id, 0, n)
+        begun = _Begun(job, job.unread, seq_id, n)
         job.unread += 1
         if not begun.ends:
             self._part = begun

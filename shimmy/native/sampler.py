@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import secrets
+import os
 from array import array
 from collections.abc import Sequence
 from typing import Any
@@ -79,7 +79,7 @@ class Sampler:
             dry_penalty_last_n=dry_last_n,
             dry_breakers=breaker_array,
             n_dry_breakers=len(breakers),
-            seed=secrets.randbits(32) if params.seed is None else params.seed,
+            seed=int.from_bytes(os.urandom(4)) if params.seed is None else params.seed,
             n_logprobs=-1 if params.n_logprobs is None else params.n_logprobs,
             bias_tokens=bias_tokens,
             bias_values=bias_values,

@@ -7,8 +7,8 @@ import re
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from shimmy.errors import InsufficientMemory, InvalidRequest, ModelFailed, TemplateFailed
 from shimmy.native.adapter import Adapter
@@ -26,8 +26,7 @@ N_SEQ_MAX = 64  # sequence ids of a cache that can fork; decode was measured equ
 TEMPLATE_HUNG = 3  # exit code
 
 
-@dataclass(frozen=True)
-class LoadedModel:
+class LoadedModel(NamedTuple):
     """A model with its context and template; ``n_ctx``: the most tokens of one request.
 
     context     of generations; None: the model only makes embeddings

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from shimmy.errors import InvalidRequest, TemplateFailed
 from shimmy.native.chat import ChatParser, Rendered
@@ -15,8 +15,7 @@ from shimmy.worker.loading import LoadedModel, template_reason
 from shimmy.worker.tokens import check_tokens, tokenize
 
 
-@dataclass(frozen=True)
-class Prompt:
+class Prompt(NamedTuple):
     """Tokens, and of the answer: stop strings, grammar (valid until the next request's), parser.
 
     opening  the tokens at the end that the grammar begins with
