@@ -204,6 +204,40 @@ class RerankRequest(msgspec.Struct, frozen=True, array_like=True):
     top_n: int | None = None
 
 
+class TokenizeRequest(msgspec.Struct, frozen=True, array_like=True):
+    """The tokens of ``text``.
+
+    add_special    with those that the model puts around a prompt
+    parse_special  the text of a control token is that token
+    pieces         also each token's bytes
+    """
+
+    id: int
+    text: str
+    add_special: bool = False
+    parse_special: bool = True
+    pieces: bool = False
+
+
+class DetokenizeRequest(msgspec.Struct, frozen=True, array_like=True):
+    """The text of ``tokens``; ``special``: of control tokens, too. ``pieces``: also each token's bytes."""
+
+    id: int
+    tokens: list[int]
+    special: bool = True
+    pieces: bool = False
+
+
+class TemplateRequest(msgspec.Struct, frozen=True, array_like=True):
+    """The prompt that a generation with these ``messages`` would have; ``open_answer``: up to where the answer begins."""
+
+    id: int
+    messages: list[Message]
+    chat: ChatParams = ChatParams()
+    json_schema: str | None = None
+    open_answer: bool = True
+
+
 class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
     """A token with the natural logarithm of its probability under the raw softmax; ``piece`` are its bytes."""
 
@@ -323,7 +357,30 @@ class Reranked(msgspec.Struct, frozen=True, array_like=True, tag="r"):
     usage: Usage
 
 
-Event = Delta | Progress | Finished | Failed | Embedded | Reranked
+class Tokenized(msgspec.Struct, frozen=True, array_like=True, tag="t"):
+    """The tokens of request ``id``; ``pieces``: the bytes of each inside a text, none of a control token; None: not asked for."""
+
+    id: int
+    tokens: list[int]
+    pieces: list[bytes] | None = None
+
+
+class Detokenized(msgspec.Struct, frozen=True, array_like=True, tag="b"):
+    """The bytes of request ``id``'s tokens, not always whole UTF-8; ``pieces`` as in Tokenized."""
+
+    id: int
+    data: bytes
+    pieces: list[bytes] | None = None
+
+
+class Templated(msgspec.Struct, frozen=True, array_like=True, tag="m"):
+    """The prompt of request ``id``'s messages."""
+
+    id: int
+    prompt: str
+
+
+Event = Delta | Progress | Finished | Failed | Embedded | Reranked | Tokenized | Detokenized | Templated
 
 
 class ModelParams(msgspec.Struct, frozen=True, array_like=True):

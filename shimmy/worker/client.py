@@ -13,6 +13,8 @@ from shimmy.config import child_environ
 from shimmy.errors import ShimmyError, WorkerDied
 from shimmy.types import (
     Delta,
+    Detokenized,
+    DetokenizeRequest,
     Embedded,
     EmbedRequest,
     Event,
@@ -22,11 +24,17 @@ from shimmy.types import (
     Progress,
     Reranked,
     RerankRequest,
+    Templated,
+    TemplateRequest,
+    Tokenized,
+    TokenizeRequest,
 )
 from shimmy.worker.death import death_message
 from shimmy.worker.protocol import (
     Abort,
+    ApplyTemplate,
     Command,
+    Detokenize,
     Embed,
     Events,
     Load,
@@ -37,6 +45,7 @@ from shimmy.worker.protocol import (
     Pong,
     Rerank,
     Submit,
+    Tokenize,
     body_length,
     command_frame,
     decode_report,
@@ -150,6 +159,24 @@ class WorkerClient:
         """The documents, best first. Leaving early aborts it. Raises what Failed carried, WorkerDied."""
         event = await self._answer(request.id, Rerank(request))
         assert isinstance(event, Reranked)
+        return event
+
+    async def tokenize(self, request: TokenizeRequest) -> Tokenized:
+        """The tokens of a text. Raises InvalidRequest, WorkerDied."""
+        event = await self._answer(request.id, Tokenize(request))
+        assert isinstance(event, Tokenized)
+        return event
+
+    async def detokenize(self, request: DetokenizeRequest) -> Detokenized:
+        """The bytes of tokens. Raises InvalidRequest, WorkerDied."""
+        event = await self._answer(request.id, Detokenize(request))
+        assert isinstance(event, Detokenized)
+        return event
+
+    async def template(self, request: TemplateRequest) -> Templated:
+        """The prompt of messages. Raises InvalidRequest, TemplateFailed, WorkerDied."""
+        event = await self._answer(request.id, ApplyTemplate(request))
+        assert isinstance(event, Templated)
         return event
 
     async def _answer(self, request_id: int, command: Command) -> Event:

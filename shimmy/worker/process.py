@@ -29,6 +29,8 @@ from shimmy.worker.neighbours import Neighbours
 from shimmy.worker.preparation import prepare
 from shimmy.worker.protocol import (
     Abort,
+    ApplyTemplate,
+    Detokenize,
     Embed,
     FrameWriter,
     Load,
@@ -36,12 +38,15 @@ from shimmy.worker.protocol import (
     Ping,
     Pong,
     Report,
+    Request,
     Rerank,
     Submit,
+    Tokenize,
     decode_command,
     event_reports,
     read_frames,
 )
+from shimmy.worker.texts import answer_detokenize, answer_template, answer_tokenize
 from shimmy.worker.tokens import STACK_BYTES
 
 PREPARATION_HUNG = 4  # exit code
@@ -55,7 +60,7 @@ class Worker:
         self._sock = sock
         self._writer = FrameWriter(sock)
         self._loads: SimpleQueue[Load] = SimpleQueue()
-        self._requests: SimpleQueue[tuple[float, Submit | Embed | Rerank | Abort]] = SimpleQueue()  # and when they came
+        self._requests: SimpleQueue[tuple[float, Request | Abort]] = SimpleQueue()  # and when they came
         self._preparing_since = 0.0
         self._engine: Engine | EmbeddingEngine | None = None
         self._neighbours: Neighbours | None = None
@@ -131,12 +136,12 @@ class Worker:
                 case Load():
                     self._loads.put(command)
                     watcher.start()
-                case Submit() | Embed() | Rerank():
-                    self._requests.put((time.monotonic(), command))
                 case Abort():
                     if self._engine is not None:
                         self._engine.abort(command.id)  # at once: preparation may be busy with somebody else's prompt
                     self._requests.put((0.0, command))  # again behind its request, if that is still to be prepared
+                case _:
+                    self._requests.put((time.monotonic(), command))
         os._exit(0)
 
     def _pong(self, n: int) -> Pong:
@@ -168,8 +173,8 @@ class Worker:
             finally:
                 self._preparing_since = 0.0
 
-    def _start(self, command: Submit | Embed | Rerank, loaded: LoadedModel, arrived_at: float) -> None:
-        """Prepare a request and hand it to the engine."""
+    def _start(self, command: Request, loaded: LoadedModel, arrived_at: float) -> None:
+        """Prepare a request and hand it to the engine, or answer it where nothing is to be computed."""
         engine = self._engine
         assert engine is not None
         match command:
@@ -177,6 +182,12 @@ class Worker:
                 engine.submit(prepare_embedding(command.request, loaded.model, loaded.n_ctx))
             case Rerank():
                 engine.submit(prepare_rerank(command.request, loaded.model, loaded.n_ctx))
+            case Tokenize():
+                self._emit([answer_tokenize(command.request, loaded.model)])
+            case Detokenize():
+                self._emit([answer_detokenize(command.request, loaded.model)])
+            case ApplyTemplate():
+                self._emit([answer_template(command.request, loaded)])
             case Submit():
                 sequence = prepare(command.request, loaded, submitted_at=arrived_at)
                 if command.request.max_tokens == 0:

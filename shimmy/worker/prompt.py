@@ -9,7 +9,7 @@ from shimmy.errors import InvalidRequest, TemplateFailed
 from shimmy.native.chat import ChatParser, Rendered
 from shimmy.native.grammar import Grammar
 from shimmy.native.model import Model
-from shimmy.types import GenerateRequest, Trigger
+from shimmy.types import ChatParams, GenerateRequest, Message, Trigger
 from shimmy.worker.infill import infill_tokens
 from shimmy.worker.loading import LoadedModel, template_reason
 from shimmy.worker.tokens import check_tokens, tokenize
@@ -74,24 +74,39 @@ def _plain_tokens(request: GenerateRequest, loaded: LoadedModel) -> list[int]:
 
 
 def _chat_prompt(request: GenerateRequest, loaded: LoadedModel) -> Prompt:
-    if loaded.chat is None:
-        raise InvalidRequest("this model has no chat template: send a prompt instead of messages", param="messages")
-    if not request.messages:
-        raise InvalidRequest("messages is empty", param="messages")
     chat = request.chat
     if request.grammar is not None and chat.tools is not None and chat.tool_choice != "none":
         raise InvalidRequest("grammar and tools exclude each other: send one of them", param="grammar")
-    try:
-        rendered, parser = loaded.chat.render(request.messages, chat, json_schema=request.json_schema)
-    except TemplateFailed as error:
-        message = f"the model's chat template refuses the messages: {template_reason(error)}"
-        raise TemplateFailed(message, param="messages", details=error.message) from error
+    rendered, parser = render_messages(request.messages or (), chat, loaded, json_schema=request.json_schema)
     try:
         return _answered_by(rendered, parser, request, loaded)
     except BaseException:
         if parser is not None:
             parser.close()
         raise
+
+
+def render_messages(
+    messages: Sequence[Message],
+    chat: ChatParams,
+    loaded: LoadedModel,
+    *,
+    json_schema: str | None = None,
+    open_answer: bool = True,
+) -> tuple[Rendered, ChatParser | None]:
+    """What the model's template makes of a conversation, for whoever closes the parser.
+
+    ``open_answer``: up to where the answer begins. Raises InvalidRequest naming the field, TemplateFailed.
+    """
+    if loaded.chat is None:
+        raise InvalidRequest("this model has no chat template: send a prompt instead of messages", param="messages")
+    if not messages:
+        raise InvalidRequest("messages is empty", param="messages")
+    try:
+        return loaded.chat.render(messages, chat, json_schema=json_schema, add_generation_prompt=open_answer)
+    except TemplateFailed as error:
+        message = f"the model's chat template refuses the messages: {template_reason(error)}"
+        raise TemplateFailed(message, param="messages", details=error.message) from error
 
 
 def _answered_by(

@@ -19,6 +19,7 @@ from shimmy.types import (
     AdapterFacts,
     ContextFacts,
     ContextParams,
+    DetokenizeRequest,
     Embedded,
     EmbedRequest,
     Event,
@@ -26,6 +27,8 @@ from shimmy.types import (
     ModelFacts,
     ModelParams,
     RerankRequest,
+    TemplateRequest,
+    TokenizeRequest,
 )
 
 MAX_FRAME = 256 * 2**20
@@ -67,6 +70,24 @@ class Rerank(msgspec.Struct, frozen=True, array_like=True, tag="rerank"):
     """Score documents; the answer is a Reranked or Failed event with the request's id."""
 
     request: RerankRequest
+
+
+class Tokenize(msgspec.Struct, frozen=True, array_like=True, tag="tokenize"):
+    """Answered by a Tokenized or Failed event with the request's id."""
+
+    request: TokenizeRequest
+
+
+class Detokenize(msgspec.Struct, frozen=True, array_like=True, tag="detokenize"):
+    """Answered by a Detokenized or Failed event with the request's id."""
+
+    request: DetokenizeRequest
+
+
+class ApplyTemplate(msgspec.Struct, frozen=True, array_like=True, tag="template"):
+    """Answered by a Templated or Failed event with the request's id."""
+
+    request: TemplateRequest
 
 
 class Abort(msgspec.Struct, frozen=True, array_like=True, tag="abort"):
@@ -123,7 +144,8 @@ class Pong(msgspec.Struct, frozen=True, array_like=True, tag="pong"):
     cores_shared: bool = False
 
 
-Command = Load | Submit | Embed | Rerank | Abort | Ping
+Request = Submit | Embed | Rerank | Tokenize | Detokenize | ApplyTemplate
+Command = Load | Request | Abort | Ping
 Report = Loading | Loaded | LoadFailed | Events | Pong
 
 encode = msgspec.msgpack.Encoder().encode

@@ -23,13 +23,13 @@ def tokenize(
     model: Model,
     text: str,
     param: str,
-    n_ctx: int,
+    n_ctx: int | None,
     *,
     add_special: bool = True,
     parse_special: bool = True,
     limit: int = MAX_TEXT,
 ) -> list[int]:
-    """The tokens of ``text``, which is the request's field ``param``; they may still be more than ``n_ctx``.
+    """The tokens of ``text``, which is the request's field ``param``; they may still be more than ``n_ctx`` (None: no matter).
 
     Before any work raises ContextLengthExceeded on a text that cannot have as few tokens, InvalidRequest on one of more than ``limit``
     bytes and on a stretch without any break that could overflow the stack of a thread of STACK_BYTES.
@@ -39,7 +39,7 @@ def tokenize(
     if len(text) > MAX_STRETCH and any(found.end() - found.start() > MAX_STRETCH for found in _STRETCH.finditer(text)):
         raise InvalidRequest(f"the {param} has more than {MAX_STRETCH:,} characters without a break", param=param)
     longest = model.facts.longest_token
-    if longest and size > n_ctx * longest:
+    if n_ctx is not None and longest and size > n_ctx * longest:
         raise ContextLengthExceeded(n_prompt_tokens=-(-size // longest), n_ctx=n_ctx, at_least=True)
     return model.tokenize(text, add_special=add_special, parse_special=parse_special)
 

@@ -77,6 +77,27 @@ async def collect(worker: WorkerClient, request: GenerateRequest) -> Answer:
     raise AssertionError("the events ended without Finished")
 
 
+class Asked:
+    """One worker for many requests, in a loop of its own."""
+
+    def __init__(self, path: Path, **params: Any) -> None:
+        self._runner = asyncio.Runner()
+        self.worker = WorkerClient()
+        self._runner.run(self.worker.start())
+        self.loaded = self._runner.run(self.worker.load(load_command(path, **params)))
+
+    def run(self, body: Awaitable[T]) -> T:
+        """The result of something asked of ``worker``."""
+        return self._runner.run(within(body))
+
+    def ask(self, wanted: GenerateRequest) -> Answer:
+        return self.run(collect(self.worker, wanted))
+
+    def close(self) -> None:
+        self._runner.run(self.worker.close())
+        self._runner.close()
+
+
 def request(number: int, prompt: str | list[int] = "once upon a time", **fields: Any) -> GenerateRequest:
     """Greedy, and up to the context where ``max_tokens`` is not given."""
     name = "prompt" if isinstance(prompt, str) else "prompt_tokens"

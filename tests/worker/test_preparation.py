@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import math
 from collections.abc import Iterator
@@ -31,37 +30,19 @@ from shimmy.types import (
     ModelParams,
     SamplingParams,
 )
-from shimmy.worker.client import WorkerClient
 from shimmy.worker.loading import LoadedModel, load
 from shimmy.worker.preparation import _sampler, prepare
 from shimmy.worker.prompt import Prompt
 from shimmy.worker.tokens import MAX_STRETCH
 from tests.tiny.models import write_llama
-from tests.worker.running import DEADLINE_S, Answer, collect, load_command, ready, request, run, started
+from tests.worker.running import Asked, collect, load_command, ready, request, run, started
 
 N_CTX = 512
 
 
-class Asked:
-    """One worker for many requests, in a loop of its own."""
-
-    def __init__(self, path: Path) -> None:
-        self._runner = asyncio.Runner()
-        self._worker = WorkerClient()
-        self._runner.run(self._worker.start())
-        self.loaded = self._runner.run(self._worker.load(load_command(path, n_ctx=N_CTX)))
-
-    def ask(self, wanted: GenerateRequest) -> Answer:
-        return self._runner.run(asyncio.wait_for(collect(self._worker, wanted), DEADLINE_S))
-
-    def close(self) -> None:
-        self._runner.run(self._worker.close())
-        self._runner.close()
-
-
 @pytest.fixture(scope="module")
 def asked(tiny_llama: Path) -> Iterator[Asked]:
-    worker = Asked(tiny_llama)
+    worker = Asked(tiny_llama, n_ctx=N_CTX)
     assert worker.loaded.n_ctx == N_CTX
     yield worker
     worker.close()
@@ -69,7 +50,7 @@ def asked(tiny_llama: Path) -> Iterator[Asked]:
 
 @pytest.fixture(scope="module")
 def bare(bare_llama: Path) -> Iterator[Asked]:
-    worker = Asked(bare_llama)
+    worker = Asked(bare_llama, n_ctx=N_CTX)
     yield worker
     worker.close()
 
