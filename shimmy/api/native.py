@@ -129,7 +129,23 @@ ROUTES = [
     Route(
         "/api/generate",
         GenerateHandler,
-        (Operation("post", "Text for a prompt", NativeRequest, NativeAnswer, events=NativeEvent, errors=("model",)),),
+        (
+            Operation(
+                "post",
+                "Text for a prompt",
+                NativeRequest,
+                NativeAnswer,
+                events=NativeEvent,
+                errors=("model",),
+                example={
+                    "model": "default",
+                    "prompt": "What is the capital of France?",
+                    "chat": True,
+                    "max_tokens": 100,
+                    "stream": True,
+                },
+            ),
+        ),
         tag="native",
     )
 ]

@@ -11,7 +11,10 @@ from typing import Any, NamedTuple
 import shimmy.api
 from shimmy.api.base import ApiHandler
 
-_NAME = re.compile(r"\{(\w+)\}")
+PATH_NAME = re.compile(r"\{(\w+)\}")
+"""The parts of a path that vary."""
+WEBSOCKET = 101
+"""The status of an operation that becomes a WebSocket; its body and events are the messages."""
 
 
 class Operation(NamedTuple):
@@ -19,7 +22,8 @@ class Operation(NamedTuple):
 
     body, answer    the types that parse the request and make the answer; None: there is none. ``media``: the answer's type
     events          what a streamed answer's events hold, where there can be one
-    errors          codes that it may answer with, besides those of every route
+    errors          codes that it may answer with, besides those of every route; "model" for those of all that a model answers
+    description     more than the summary, where there is more to say; ``example``: a body, or a message of a WebSocket
     """
 
     method: str
@@ -30,6 +34,8 @@ class Operation(NamedTuple):
     events: Any = None
     errors: tuple[str, ...] = ()
     status: int = 200
+    description: str = ""
+    example: Any = None
 
 
 class Route(NamedTuple):
@@ -43,7 +49,7 @@ class Route(NamedTuple):
     @property
     def pattern(self) -> str:
         """The path as a regular expression."""
-        return _NAME.sub(r"(?P<\1>[^/]+)", self.path)
+        return PATH_NAME.sub(r"(?P<\1>[^/]+)", self.path)
 
 
 @cache
