@@ -161,6 +161,7 @@ class GenerateRequest(msgspec.Struct, frozen=True, array_like=True):
     spm_infill   the suffix goes to the model before the prompt, as some models want it
     lora         (index among the loaded adapters, scale); None: as they were loaded; 0 is off, and so is what is not named
     chat         what to do with ``messages`` and their answer
+    return_progress  also Progress events: when the first step begins, and after each that computes a part of the prompt
     """
 
     id: int
@@ -177,6 +178,7 @@ class GenerateRequest(msgspec.Struct, frozen=True, array_like=True):
     suffix: str | None = None
     spm_infill: bool = False
     chat: ChatParams = ChatParams()
+    return_progress: bool = False
 
 
 class EmbedRequest(msgspec.Struct, frozen=True, array_like=True):
@@ -299,7 +301,7 @@ class Progress(msgspec.Struct, frozen=True, array_like=True, tag="p"):
     """How far the prompt of request ``id`` is computed; only where it was asked for.
 
     total      tokens of the prompt; ``cached`` of them were not computed again
-    processed  tokens that are there by now, cached ones too
+    processed  tokens that are there by now, cached ones too; fewer than before where others needed their cells
     time_ms    since the first step with it
     """
 

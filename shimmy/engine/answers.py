@@ -20,7 +20,7 @@ from shimmy.native.context import (
 )
 from shimmy.native.model import Model
 from shimmy.native.sampler import read_logprobs
-from shimmy.types import Delta, Event, Failed, Finished, FinishReason
+from shimmy.types import Delta, Event, Failed, Finished, FinishReason, Progress
 
 Emit = Callable[[list[Event]], None]
 
@@ -48,6 +48,8 @@ class Answers:
         goes_on = True
         for run, ((sequence, n), drawn) in enumerate(zip(parts, output.drawn(), strict=True)):
             sequence.n_past += n
+            if sequence.progress:
+                self.progress(sequence, now)
             if sequence.n_past == len(sequence.tokens):
                 goes_on &= self._take_token(sequence, drawn, run, now)
                 self.tokens_drawn += 1
@@ -108,6 +110,12 @@ class Answers:
                 Delta(sequence.id, delta.content, sequence.n_generated, logprobs, delta.reasoning, delta.tool_calls)
             )
         return True
+
+    def progress(self, sequence: Sequence, now: float) -> None:
+        """Say how far a prompt is computed, until its first token is drawn."""
+        if not sequence.first_token_at:
+            ms = 1e3 * (now - sequence.started_at)
+            self._events.append(Progress(sequence.id, sequence.n_prompt, sequence.n_cached, sequence.n_past, ms))
 
     def end(self, sequence: Sequence, reason: FinishReason, text: str = "") -> None:
         """Say the end of a sequence that the scheduler does not have any more."""

@@ -110,7 +110,7 @@ class Engine:
             parts = self._steady
             if not parts or self._scheduler.rotation.is_over(now):
                 self._steady = []
-                self._scheduler.admit(now)
+                self._enter(now)
                 parts = self._scheduler.plan(now)
             try:
                 if parts:
@@ -122,6 +122,14 @@ class Engine:
             self.step_started_at = 0.0
             self._answers.flush()
             self._busy_ns += time.perf_counter_ns() - started_ns
+
+    def _enter(self, now: float) -> None:
+        """Let waiting sequences in; those that asked are told at once, and not behind their first step."""
+        asked = [sequence for sequence in self._scheduler.admit(now) if sequence.progress]
+        for sequence in asked:
+            self._answers.progress(sequence, now)
+        if asked:
+            self._answers.flush()
 
     def _take_in(self) -> bool:
         """Handle what was submitted; waits only when there is nothing to compute. False: stop."""

@@ -60,22 +60,25 @@ class Scheduler:
         self.cache.drop(sequence)
         self._full = False
 
-    def admit(self, now: float) -> None:
-        """Move waiting sequences to running while there is room for them.
+    def admit(self, now: float) -> list[Sequence]:
+        """Move waiting sequences to running while there is room for them; those that moved.
 
         After a pause nobody enters before somebody has finished: the paused sequence would take the cells that it gave.
         """
+        entered: list[Sequence] = []
         while self.waiting and not self._full and len(self.running) < self._parallel:
             sequence = self.waiting[0]
             lease = self.cache.lease(sequence, self.running)
             if lease is None:
-                return
+                break
             self.waiting.popleft()
             sequence.seq_id, sequence.n_past = lease
             if not sequence.started_at:  # not after a preemption: those tokens were counted when they were computed
                 sequence.started_at = now
                 sequence.n_cached = lease.n_cached
             self.running.append(sequence)
+            entered.append(sequence)
+        return entered
 
     def plan(self, now: float) -> list[Part]:
         """The next step: every decoding sequence's next token, then prompts in their order of arrival, as far as the slice goes.

@@ -34,6 +34,7 @@ class Sequence:
         "n_prompt",
         "output",
         "parser",
+        "progress",
         "sampler",
         "seq_id",
         "special",
@@ -53,6 +54,7 @@ class Sequence:
         parser: ChatParser | None = None,
         cache_prompt: bool = True,
         lora: LoraSet = (),
+        progress: bool = False,
         submitted_at: float = 0.0,
     ) -> None:
         self.id = request_id
@@ -69,6 +71,7 @@ class Sequence:
         self.limit = 0  # tokens, prompt included, at which the engine ends it; set when it is taken in
         self.cache_prompt = cache_prompt
         self.lora = lora  # all its cells are computed with these adapters
+        self.progress = progress  # say how far the prompt is computed
         self.logprobs: list[TokenLogprob] = []
         self.submitted_at = submitted_at
         self.started_at = 0.0

@@ -20,7 +20,7 @@ from shimmy.native.chat import ChatParser
 from shimmy.native.context import Context, Run
 from shimmy.native.model import Model
 from shimmy.native.sampler import Sampler
-from shimmy.types import Delta, Event, Failed, Finished, LoraSet, SamplingParams, TokenLogprob
+from shimmy.types import Delta, Event, Failed, Finished, LoraSet, Progress, SamplingParams, TokenLogprob
 from shimmy.worker.protocol import Events, body_length, decode_report
 
 GREEDY = SamplingParams(temperature=0)
@@ -37,7 +37,7 @@ class Answer:
 
     @property
     def ended(self) -> bool:
-        return bool(self.events) and not isinstance(self.events[-1], Delta)
+        return bool(self.events) and not isinstance(self.events[-1], Delta | Progress)
 
     @property
     def finished(self) -> Finished:
@@ -53,7 +53,7 @@ class Answer:
 
     @property
     def text(self) -> str:
-        return "".join(event.text for event in self.events if not isinstance(event, Failed))
+        return "".join(event.text for event in self.said)
 
     @property
     def tokens(self) -> list[int]:
@@ -61,7 +61,15 @@ class Answer:
 
     @property
     def logprobs(self) -> list[TokenLogprob]:
-        return [entry for event in self.events if not isinstance(event, Failed) for entry in event.logprobs or []]
+        return [entry for event in self.said for entry in event.logprobs or []]
+
+    @property
+    def said(self) -> list[Delta | Finished]:
+        return [event for event in self.events if isinstance(event, Delta | Finished)]
+
+    @property
+    def progress(self) -> list[Progress]:
+        return [event for event in self.events if isinstance(event, Progress)]
 
 
 class RunningEngine:
@@ -159,6 +167,7 @@ class RunningEngine:
         cache_prompt: bool = True,
         lora: LoraSet = (),
         parser: ChatParser | None = None,
+        progress: bool = False,
     ) -> Answer:
         request_id = len(self.answers) + 1
         sampler = Sampler(self.model, sampling, prompt, n_ctx=self.n_ctx)
@@ -171,6 +180,7 @@ class RunningEngine:
             cache_prompt=cache_prompt,
             lora=lora,
             parser=parser,
+            progress=progress,
             submitted_at=float(request_id),
         )
         self.answers[request_id] = answer = Answer(sequence)

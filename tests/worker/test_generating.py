@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from shimmy.errors import ContextLengthExceeded, InvalidRequest, ShimmyError, WorkerDied
-from shimmy.types import Delta, Finished, GenerateRequest, Message
+from shimmy.types import Delta, Finished, GenerateRequest, Message, Progress
 from shimmy.worker.client import WorkerClient
 from tests.tiny.models import write_hybrid, write_llama, write_moe, write_recurrent, write_swa
 from tests.wide import WIDE, write_wide
@@ -319,5 +319,18 @@ def test_a_request_is_as_long_as_its_positions_are_good_for(
             assert (await collect(worker, request(1, prompt))).finished.usage.completion_tokens == 3
             with pytest.raises(ContextLengthExceeded):
                 await collect(worker, request(2, [*prompt, 1, 1, 1]))
+
+    run(body())
+
+
+def test_how_far_a_prompt_is_comes_before_its_text_where_it_was_asked_for(tiny_llama: Path) -> None:
+    async def body() -> None:
+        async with ready(tiny_llama, n_ctx=512) as (worker, _):
+            for asked in (True, False):
+                wanted = request(1, [65] * 40, max_tokens=3, cache_prompt=False, return_progress=asked)
+                events = [event async for event in worker.generate(wanted)]
+                said = [event.processed for event in events if isinstance(event, Progress)]
+                assert said == ([0, 40] if asked else [])
+                assert not any(isinstance(event, Progress) for event in events[len(said) :])
 
     run(body())
