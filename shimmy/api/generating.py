@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
-
-from tornado.iostream import StreamClosedError
 
 from shimmy.api.base import ApiHandler
 from shimmy.api.generation import Generation
 from shimmy.api.sse import EventStream
-from shimmy.errors import ShimmyError
-
-log = logging.getLogger("shimmy.api")
 
 
 class GeneratingHandler(ApiHandler):
@@ -32,18 +26,10 @@ class GeneratingHandler(ApiHandler):
 
         An error before the first event is raised and has its own status; a later one is the last event.
         """
-        try:
+
+        async def work() -> bytes:
             await self.run(generation)
-            stream.send(end())
-        except StreamClosedError:
-            raise
-        except Exception as error:
-            if not stream.started:
-                raise
-            if not isinstance(error, ShimmyError):
-                log.exception("%s failed", self.route)
-                error = ShimmyError("an error of the server's own; its log says more")
-            stream.fail(error)
-        finally:
-            stream.close()
+            return end()
+
+        await stream.carry(work())
         self.finish()

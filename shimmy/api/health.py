@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 
 import msgspec
-import psutil
 
 from shimmy import __version__
 from shimmy.api.base import ApiHandler
+from shimmy.api.memory import resident_bytes
 from shimmy.api.routes import Operation, Route
 
 _KEPT_S = 1.0
@@ -51,20 +51,10 @@ class HealthHandler(ApiHandler):
         looked_at, memory = HealthHandler._memory
         now = time.monotonic()
         if now - looked_at > _KEPT_S:
-            memory = memory_bytes([model.pid for model in self.services.pool.served if model.pid])
+            workers = [model.pid for model in self.services.pool.served if model.pid]
+            memory = resident_bytes() + sum(map(resident_bytes, workers))
             HealthHandler._memory = (now, memory)
         return memory
-
-
-def memory_bytes(workers: list[int]) -> int:
-    """Resident memory of this process and of ``workers``, in bytes; one that has ended counts nothing."""
-    total = 0
-    for pid in [None, *workers]:
-        try:
-            total += psutil.Process(pid).memory_info().rss
-        except psutil.Error:
-            continue
-    return total
 
 
 _OPERATIONS = (Operation("get", "Whether the server is there", answer=HealthAnswer),)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
+from collections.abc import Awaitable
 
 from tornado.iostream import IOStream, StreamBufferFullError, StreamClosedError
 
 from shimmy.api.base import ApiHandler
 from shimmy.api.errors import error_json
 from shimmy.errors import ShimmyError
+
+log = logging.getLogger("shimmy.api")
 
 DONE = b"data: [DONE]\n\n"
 _COMMENT = b":\n\n"
@@ -51,6 +55,30 @@ class EventStream:
             self._stream.close()
             raise StreamClosedError from None
 
+    def try_send(self, events: bytes) -> None:
+        """The same where nobody needs to know that the client has gone."""
+        with contextlib.suppress(StreamClosedError):
+            self.send(events)
+
+    async def carry(self, work: Awaitable[bytes]) -> None:
+        """Await ``work``, which sends events, and send its result behind them; then nothing follows.
+
+        An error before the first event is raised and has its own status; a later one is the last event. Raises StreamClosedError.
+        """
+        try:
+            self.send(await work)
+        except StreamClosedError:
+            raise
+        except Exception as error:
+            if not self.started:
+                raise
+            if not isinstance(error, ShimmyError):
+                log.exception("%s failed", self._handler.route)
+                error = ShimmyError("an error of the server's own; its log says more")
+            self.fail(error)
+        finally:
+            self.close()
+
     def fail(self, error: ShimmyError) -> None:
         """The last event of a stream that breaks off."""
         self._handler.error_code = error.code
@@ -65,8 +93,7 @@ class EventStream:
         if self._stream.closed():
             return
         if now - self._last >= _SILENCE_S:
-            with contextlib.suppress(StreamClosedError):  # the handler learns it as it learns that a client has gone
-                self.send(_COMMENT)
+            self.try_send(_COMMENT)  # the handler learns it as it learns that a client has gone
         if not self._stream.writing():
             self._oldest = None
         elif self._oldest is None or self._oldest.done():

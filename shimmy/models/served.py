@@ -8,7 +8,7 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from itertools import count
 
 from shimmy.config import Config
@@ -65,14 +65,15 @@ class ServedModel:
         self._ready: ReadyModel | None = None
         self._loading: asyncio.Task[ReadyModel] | None = None
         self._watching: asyncio.Task[None] | None = None
-        self._draining = False
+        self._unloads = 0  # under way
+        self._watchers: set[Callable[[], None]] = set()
         self._failure: tuple[ShimmyError, object] | None = None  # and the file's stamp then
         self._crashes: deque[float] = deque(maxlen=_CRASHES)
 
     @property
     def status(self) -> ModelStatus:
         """As GET /api/models shows it."""
-        if self._draining:
+        if self._unloads:
             return "draining"
         if self._ready is not None:
             return "ready"
@@ -126,16 +127,24 @@ class ServedModel:
         ready = self._ready
         if ready is None:
             return
-        already, self._draining = self._draining, True
-        self.on_change(self)
+        self._unloads += 1
+        self._changed()
         try:
             if not force:
                 await self.admission.wait_idle()
-            if not already or force:
-                await self._end(ready, f"{self.entry.id} was unloaded")
+            await self._end(ready, f"{self.entry.id} was unloaded")
         finally:
-            self._draining = False
-            self.on_change(self)
+            self._unloads -= 1
+            self._changed()
+
+    @contextlib.contextmanager
+    def watched(self, callback: Callable[[], None]) -> Iterator[None]:
+        """Call ``callback`` when the status changes or a load goes on."""
+        self._watchers.add(callback)
+        try:
+            yield
+        finally:
+            self._watchers.discard(callback)
 
     async def pong(self, patience_s: float) -> Pong | None:
         """The worker's state now; None where it has none or does not answer in time."""
@@ -152,7 +161,7 @@ class ServedModel:
         await self.unload(force=True)
 
     def _refuse_while_draining(self) -> None:
-        if self._draining:
+        if self._unloads:
             raise ServerBusy(f"{self.entry.id} is being unloaded: try again in a moment", retry_after=1)
 
     async def _get_ready(self) -> ReadyModel:
@@ -160,13 +169,15 @@ class ServedModel:
             return self._ready
         if self._loading is None:
             self._refuse_failed()
+            self.progress = 0.0
             self._loading = asyncio.create_task(self._load())
             self._loading.add_done_callback(self._load_ended)
-            self.on_change(self)
+            self._changed()
+        loading = self._loading
         try:
-            return await asyncio.shield(self._loading)
+            return await asyncio.shield(loading)
         except asyncio.CancelledError:
-            if self._loading is None:  # not this request was, but the load
+            if loading.cancelled():  # not this request was, but the load
                 raise ServerBusy(f"{self.entry.id} was unloaded while it was loading", retry_after=1) from None
             raise
 
@@ -174,7 +185,7 @@ class ServedModel:
         self._loading = None
         if not task.cancelled() and (error := task.exception()) is not None:
             log.warning("loading %s failed: %s", self.entry.id, error)
-        self.on_change(self)
+        self._changed()
 
     def _refuse_failed(self) -> None:
         if self._failure is None:
@@ -186,7 +197,6 @@ class ServedModel:
         self._crashes.clear()
 
     async def _load(self) -> ReadyModel:
-        self.progress = 0.0
         started = time.monotonic()
         stamp = self._stamp()
         worker = WorkerClient()
@@ -215,7 +225,7 @@ class ServedModel:
 
     def _show(self, progress: float) -> None:
         self.progress = progress
-        self.on_change(self)
+        self._changed()
 
     def _note_failure(self, error: BaseException, stamp: object) -> None:
         if isinstance(error, WorkerDied):
@@ -247,7 +257,7 @@ class ServedModel:
             log.error("%s ended: %s", self.entry.id, error.message)
             self._ready = None
             self._note_crash(error, self._stamp())
-            self.on_change(self)
+            self._changed()
 
     async def _death_of(self, worker: WorkerClient) -> ShimmyError:
         """Why the worker ended, when it has; one that does not answer heartbeats is ended."""
@@ -264,13 +274,19 @@ class ServedModel:
                 return await asyncio.wait_for(worker.ended(), _HEARTBEAT_EVERY_S)
 
     async def _end(self, ready: ReadyModel, why: str) -> None:
-        if self._ready is ready:
-            self._ready = None
+        if self._ready is not ready:  # another unload was faster
+            return
+        self._ready = None
         if self._watching is not None:
             self._watching.cancel()
             self._watching = None
         await ready.worker.close(why)
         log.info("%s", why)
+
+    def _changed(self) -> None:
+        self.on_change(self)
+        for callback in list(self._watchers):
+            callback()
 
 
 def _nobody(_model: ServedModel) -> None:

@@ -6,7 +6,8 @@ import asyncio
 import json
 import os
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from shimmy.config import load_config
+from shimmy.models.served import ServedModel
 from shimmy.server import Server
 
 PATIENCE_S = 60.0  # a test that runs into it has found a hang
@@ -87,9 +89,59 @@ class Running:
     def post(self, path: str, body: object = None, **headers: str) -> Answer:
         return self.ask("POST", path, {} if body is None else body, **headers)
 
+    @property
+    def served(self) -> ServedModel:
+        """The model as the server has it."""
+        (found,) = [model for model in self.server.services.pool.served if model.entry.id == self.model]
+        return found
+
+    def open_stream(self, path: str, body: object) -> Stream:
+        """A request whose events are read one by one."""
+        return Stream(self, path, body)
+
+    def wait_until(self, holds: Callable[[], bool]) -> None:
+        """Until something of the server, looked at in its loop, holds."""
+        self.call(_until(holds))
+
     def call(self, work: Any) -> Any:
         """Run a coroutine in the server's loop."""
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(PATIENCE_S)
+
+
+class Stream:
+    """An answer of events on a connection of its own."""
+
+    def __init__(self, server: Running, path: str, body: object) -> None:
+        self.connection = server.connect()
+        sent = {"Content-Type": "application/json", **server.headers}
+        self.connection.request("POST", path, json.dumps(body), sent)
+        self.response = self.connection.getresponse()
+        self.status = self.response.status
+
+    def event(self) -> str:
+        """The data of the next event; "" when there are no more."""
+        while line := self.response.readline():
+            if line.startswith(b"data: "):
+                return line.removeprefix(b"data: ").decode().rstrip()
+        return ""
+
+    def rest(self) -> list[str]:
+        """The data of all events that follow."""
+        found = list(iter(self.event, ""))
+        self.close()
+        return found
+
+    def close(self) -> None:
+        """Go away."""
+        self.response.close()
+        self.connection.close()
+
+
+async def _until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not holds():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.002)
 
 
 @contextmanager

@@ -1,0 +1,14 @@
+"""Resident memory of processes."""
+
+from __future__ import annotations
+
+import psutil
+
+
+def resident_bytes(pid: int | None = None) -> int:
+    """Of the process ``pid``, or of this one; 0 where it has ended or cannot be looked at."""
+    try:
+        resident: int = psutil.Process(pid).memory_info().rss
+    except psutil.Error:
+        return 0
+    return resident

@@ -1,0 +1,258 @@
+"""/api/models: what there is, loading and unloading, and how a model is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from shimmy.api.base import ApiHandler
+from shimmy.api.memory import resident_bytes
+from shimmy.api.routes import Operation, Route
+from shimmy.api.sse import EventStream
+from shimmy.errors import InvalidRequest, ShimmyError
+from shimmy.models.served import ServedModel
+from shimmy.types import BufferMemory, ModelInfo, ModelStatus
+
+_LEAST_PROGRESS = 0.01  # between two events
+
+
+class ModelsAnswer(msgspec.Struct, frozen=True):
+    """All models there are, by id."""
+
+    models: list[ModelInfo]
+
+
+class LoadRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """How to load; the body may be empty. ``stream``: answer with the load's progress as events.
+
+    context_length, keep_alive, pin    not offered yet
+    """
+
+    stream: bool | None = None
+    context_length: Any = None
+    keep_alive: Any = None
+    pin: Any = None
+
+    def check(self) -> None:
+        """Raises InvalidRequest."""
+        for name in ("context_length", "keep_alive", "pin"):
+            if getattr(self, name) is not None:
+                raise InvalidRequest(f"{name}: models cannot be loaded with {name} yet: leave it out", param=name)
+
+
+class UnloadRequest(msgspec.Struct, frozen=True):
+    """``force``: do not wait for running requests, which then fail."""
+
+    force: bool | None = None
+
+
+class MemoryAnswer(msgspec.Struct, frozen=True):
+    """Bytes: of the weights, the KV cache or state, and what a computation needs, over all devices; and by device and buffer.
+
+    ``resident``: of the worker's process; what is on a GPU is not in it.
+    """
+
+    model: int
+    context: int
+    compute: int
+    resident: int
+    buffers: list[BufferMemory]
+
+
+class LoadAnswer(msgspec.Struct, frozen=True):
+    """A model that is loaded. ``load_ms``: how long that took, also when it was before this request."""
+
+    status: ModelStatus
+    load_ms: float
+    memory: MemoryAnswer | None
+
+
+class LoadEvent(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How far a load is, 0 to 1; the last has what LoadAnswer has."""
+
+    status: ModelStatus
+    progress: float | None = None
+    load_ms: float | None = None
+    memory: MemoryAnswer | None = None
+
+
+class UnloadAnswer(msgspec.Struct, frozen=True):
+    """A model that is not loaded any more."""
+
+    status: ModelStatus
+
+
+class KvAnswer(msgspec.Struct, frozen=True):
+    """Cells of the KV cache: all, those of running and of finished sequences, and the latter alone; null: not known."""
+
+    cells: int
+    used: int | None
+    cached: int | None
+
+
+class StatusAnswer(msgspec.Struct, frozen=True):
+    """How a model is.
+
+    memory, kv, context_length    while it is loaded; context_length: the most tokens of one request
+    active_requests, waiting_requests    sequences with a place, and in the queue
+    progress     of the load under way, 0 to 1
+    load_ms      how long the last load took; 0: there was none
+    restarts     loads after a worker's death
+    keep_alive   null: until it is unloaded
+    last_used    seconds since the epoch; null: never
+    error        why it does not load
+    """
+
+    status: ModelStatus
+    memory: MemoryAnswer | None
+    context_length: int | None
+    active_requests: int
+    waiting_requests: int
+    kv: KvAnswer | None
+    progress: float | None
+    load_ms: float
+    restarts: int
+    keep_alive: float | None
+    last_used: float | None
+    error: str | None
+
+
+class ModelsHandler(ApiHandler):
+    """The list."""
+
+    async def get(self) -> None:
+        """All models with their status."""
+        self.answer(ModelsAnswer(await self.services.pool.infos()))
+
+
+class LoadHandler(ApiHandler):
+    """Loading by hand."""
+
+    async def post(self, name: str) -> None:
+        """The load goes on where the client goes away: it is the model's, not the request's."""
+        await self.until_gone(self._load(name))
+
+    async def _load(self, name: str) -> None:
+        asked = self.body(LoadRequest)
+        asked.check()
+        model = await self.services.pool.find(name)
+        if not asked.stream:
+            await model.load()
+            self.answer(_loaded(model))
+            return
+        stream = EventStream(self)
+        with model.watched(_Progress(model, stream)):
+            await stream.carry(_load_to_the_end(model))
+        self.finish()
+
+
+class _Progress:
+    """Sends how far a load is."""
+
+    def __init__(self, model: ServedModel, stream: EventStream) -> None:
+        self._model = model
+        self._stream = stream
+        self._sent = 0.0  # nothing is sent before the file was found good, so that an error there has its own status
+
+    def __call__(self) -> None:
+        """The model has changed. Sends only what is worth an event."""
+        progress = self._model.progress
+        if self._model.status == "loading" and progress - self._sent >= _LEAST_PROGRESS:
+            self._sent = progress
+            self._stream.try_send(_event(LoadEvent("loading", round(progress, 3))))
+
+
+async def _load_to_the_end(model: ServedModel) -> bytes:
+    await model.load()
+    answer = _loaded(model)
+    return _event(LoadEvent(answer.status, None, answer.load_ms, answer.memory))
+
+
+class UnloadHandler(ApiHandler):
+    """Unloading by hand."""
+
+    async def post(self, name: str) -> None:
+        """Waits for running requests unless forced."""
+        asked = self.body(UnloadRequest)
+        model = await self.services.pool.find(name)
+        await model.unload(force=asked.force is True)
+        self.answer(UnloadAnswer(model.status))
+
+
+class StatusHandler(ApiHandler):
+    """One model."""
+
+    async def get(self, name: str) -> None:
+        """How it is now."""
+        self.answer(await status_of(await self.services.pool.find(name)))
+
+
+async def status_of(model: ServedModel) -> StatusAnswer:
+    """How a model is now; a worker that does not answer at once leaves its numbers unknown."""
+    loaded = model.loaded
+    failure: ShimmyError | None = model.failure
+    return StatusAnswer(
+        status=model.status,
+        memory=_memory(model),
+        context_length=loaded.n_ctx if loaded is not None else None,
+        active_requests=model.admission.active,
+        waiting_requests=model.admission.waiting,
+        kv=KvAnswer(loaded.context.n_ctx, None, None) if loaded is not None else None,
+        progress=round(model.progress, 3) if model.status == "loading" else None,
+        load_ms=round(model.load_ms, 1),
+        restarts=model.restarts,
+        keep_alive=None,
+        last_used=model.last_used or None,
+        error=failure.message if failure is not None else None,
+    )
+
+
+def _event(event: LoadEvent) -> bytes:
+    return b"data: " + msgspec.json.encode(event) + b"\n\n"
+
+
+def _loaded(model: ServedModel) -> LoadAnswer:
+    return LoadAnswer(model.status, round(model.load_ms, 1), _memory(model))
+
+
+def _memory(model: ServedModel) -> MemoryAnswer | None:
+    loaded = model.loaded
+    if loaded is None:
+        return None
+    buffers = loaded.context.memory
+    return MemoryAnswer(
+        model=sum(buffer.model for buffer in buffers),
+        context=sum(buffer.context for buffer in buffers),
+        compute=sum(buffer.compute for buffer in buffers),
+        resident=resident_bytes(model.pid),
+        buffers=buffers,
+    )
+
+
+ROUTES = [
+    Route(
+        "/api/models",
+        ModelsHandler,
+        (Operation("get", "The models there are", answer=ModelsAnswer),),
+        tag="models",
+    ),
+    Route(
+        "/api/models/{name}/load",
+        LoadHandler,
+        (Operation("post", "Load a model", LoadRequest, LoadAnswer, events=LoadEvent, errors=("model",)),),
+        tag="models",
+    ),
+    Route(
+        "/api/models/{name}/unload",
+        UnloadHandler,
+        (Operation("post", "Unload a model", UnloadRequest, UnloadAnswer, errors=("model",)),),
+        tag="models",
+    ),
+    Route(
+        "/api/models/{name}/status",
+        StatusHandler,
+        (Operation("get", "How a model is", answer=StatusAnswer, errors=("model",)),),
+        tag="models",
+    ),
+]

@@ -1,0 +1,120 @@
+"""/api/models: the list, loading and unloading by hand, and how a model is."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.api.serving import Answer, Running, serving
+
+ASK = {"model": "default", "prompt": "hello there", "temperature": 0, "max_tokens": 4}
+LONG = {**ASK, "max_tokens": 1500, "ignore_eos": True}
+
+
+def status_of(server: Running) -> dict[str, object]:
+    found: dict[str, object] = server.get(f"/api/models/{server.model}/status").json
+    return found
+
+
+def test_the_list_has_each_model_with_its_status(server: Running) -> None:
+    server.post(f"/api/models/{server.model}/load")
+    (model,) = server.get("/api/models").json["models"]
+    assert model["id"] == server.model
+    assert model["status"] == "ready"
+    assert model["size_bytes"] > 0
+    assert "completion" in model["capabilities"]
+    assert {"name", "description", "path", "architecture", "parameter_count", "quantization", "source"} <= set(model)
+
+
+def test_loading_and_unloading_by_hand(tiny_llama: Path) -> None:
+    with serving(tiny_llama) as server:
+        assert status_of(server)["status"] == "available"
+        loaded = server.post(f"/api/models/{server.model}/load").json
+        assert loaded["status"] == "ready"
+        assert loaded["load_ms"] > 0
+        assert loaded["memory"]["model"] > 0
+        assert loaded["memory"]["resident"] > 0
+        status = status_of(server)
+        assert (status["status"], status["active_requests"], status["last_used"]) == ("ready", 0, None)
+        assert status["kv"] == {"cells": 2048, "used": None, "cached": None}
+        unloaded = server.post(f"/api/models/{server.model}/unload")
+        assert (unloaded.status, unloaded.json) == (200, {"status": "available"})
+        assert status_of(server)["memory"] is None
+        assert server.post("/api/generate", ASK).status == 200  # it loads again
+
+
+def test_a_streamed_load_shows_its_progress(tiny_llama: Path) -> None:
+    with serving(tiny_llama) as server:
+        answer = server.post(f"/api/models/{server.model}/load", {"stream": True})
+        assert answer.headers["Content-Type"].startswith("text/event-stream")
+        *events, last = answer.events
+        assert events
+        assert all(event["status"] == "loading" for event in events)
+        shares = [event["progress"] for event in events]
+        assert shares == sorted(shares)
+        assert 0 < shares[-1] <= 1
+        assert last["status"] == "ready"
+        assert last["memory"]["model"] > 0
+        again = server.post(f"/api/models/{server.model}/load", {"stream": True})
+        assert [event["status"] for event in again.events] == ["ready"]
+
+
+@pytest.mark.parametrize("field", ["context_length", "keep_alive", "pin"])
+def test_what_a_load_cannot_do_yet_is_said(server: Running, field: str) -> None:
+    path = f"/api/models/{server.model}/load"
+    answer = server.post(path, {field: 1})
+    assert (answer.status, answer.error["param"]) == (400, field)
+    assert server.post(path, {field: None}).status == 200
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_file_that_is_no_model_is_an_error_with_a_status(tmp_path: Path, tiny_llama: Path, stream: bool) -> None:
+    path = tmp_path / "model.gguf"
+    path.write_bytes(tiny_llama.read_bytes())
+    with serving(path) as server:
+        path.write_bytes(tiny_llama.read_bytes()[:-1000])
+        answer = server.post(f"/api/models/{server.model}/load", {"stream": stream})
+        assert (answer.status, answer.error["code"]) == (503, "model_failed")
+        status = status_of(server)
+        assert status["status"] == "failed"
+        assert status["error"] == answer.error["message"]
+        assert server.post("/api/generate", ASK).status == 503
+        path.write_bytes(tiny_llama.read_bytes())  # another file: it is tried again
+        assert server.post("/api/generate", ASK).status == 200
+
+
+def test_an_unload_waits_for_running_requests_and_refuses_new_ones(tiny_llama: Path) -> None:
+    with serving(tiny_llama) as server:
+        stream = server.open_stream("/api/generate", {**LONG, "stream": True})
+        stream.event()
+        unloaded: list[Answer] = []
+        unloading = threading.Thread(target=lambda: unloaded.append(server.post(f"/api/models/{server.model}/unload")))
+        unloading.start()
+        server.wait_until(lambda: server.served.status == "draining")
+        refused = server.post("/api/generate", ASK)
+        assert (refused.status, refused.error["code"]) == (503, "server_busy")
+        assert "finish_reason" in stream.rest()[-2]
+        unloading.join()
+        assert unloaded[0].json == {"status": "available"}
+
+
+def test_a_forced_unload_does_not_wait(tiny_llama: Path) -> None:
+    with serving(tiny_llama) as server:
+        stream = server.open_stream("/api/generate", {**LONG, "stream": True})
+        stream.event()
+        assert server.post(f"/api/models/{server.model}/unload", {"force": True}).json == {"status": "available"}
+        assert '"model_failed"' in stream.rest()[-1]
+        assert server.served.admission.active == 0
+
+
+def test_an_unload_of_what_is_not_loaded_is_no_error(tiny_llama: Path) -> None:
+    with serving(tiny_llama) as server:
+        assert server.post(f"/api/models/{server.model}/unload").json == {"status": "available"}
+
+
+@pytest.mark.parametrize("path", ["load", "unload"])
+def test_an_unknown_model_is_not_found(server: Running, path: str) -> None:
+    assert server.post(f"/api/models/nobody/{path}").error["code"] == "model_not_found"
+    assert server.get("/api/models/nobody/status").error["code"] == "model_not_found"
