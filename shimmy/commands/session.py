@@ -14,6 +14,7 @@ from shimmy.models.catalog import Entry
 from shimmy.models.check import check_model_file
 from shimmy.models.launch import load_command
 from shimmy.models.metadata import ModelMetadata
+from shimmy.worker.birth import NewWorker
 from shimmy.worker.client import WorkerClient
 from shimmy.worker.protocol import Loaded
 
@@ -30,14 +31,14 @@ class Session(NamedTuple):
 
 
 @contextlib.asynccontextmanager
-async def open_session(config: Config, entry: Entry) -> AsyncIterator[Session]:
-    """Load the model in a worker of its own, for one request at a time.
+async def open_session(config: Config, entry: Entry, new: NewWorker | None = None) -> AsyncIterator[Session]:
+    """Load the model in a worker of its own, for one request at a time; in ``new`` where one was started ahead.
 
     Raises InvalidModelFile before a worker sees the file, ModelFailed, InsufficientMemory, WorkerDied.
     """
     metadata = check_model_file(entry.path)
     worker = WorkerClient()
-    await worker.start(show_log=config.verbose)
+    await worker.start(new, show_log=config.verbose)
     progress = LoadProgress(entry.id)
     showing = asyncio.create_task(progress.run())
     try:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncGenerator, Callable
 
-from shimmy.config import child_environ
 from shimmy.errors import ShimmyError, WorkerDied
 from shimmy.types import (
     Delta,
@@ -29,6 +27,7 @@ from shimmy.types import (
     Tokenized,
     TokenizeRequest,
 )
+from shimmy.worker.birth import NewWorker
 from shimmy.worker.death import death_message
 from shimmy.worker.protocol import (
     Abort,
@@ -55,25 +54,13 @@ _STDERR_KEPT = 4096
 # A model file's texts are in llama.cpp's log: nothing in them may command the terminal.
 _HARMLESS = bytes(byte if byte in b"\n\t" or (byte >= 0x20 and byte != 0x7F) else ord("?") for byte in range(256))
 _END_WAIT_S = 2.0
-_ENVIRONMENT = {
-    # A crash must be quick and quiet: llama.cpp would start a debugger to print a backtrace.
-    "GGML_NO_BACKTRACE": "1",
-}
-# GNU's OpenMP: spin 300,000 rounds, as by default, and 1000 while the cores are shared (native/cores.cpp), which an active policy
-# asks for; without one it would be 100, a third slower. KMP_BLOCKTIME keeps LLVM's OpenMP from spinning for ever under that policy.
-_UNLESS_SET = {"OMP_WAIT_POLICY": "active", "GOMP_SPINCOUNT": "300000", "KMP_BLOCKTIME": "3"}
-
 
 Sink = Callable[[Event | ShimmyError], None]
 """Takes the events of one request as they come. The last is an error or anything but a Delta or Progress."""
 
 
 class WorkerClient:
-    """One worker process. All methods belong to the loop in which ``start`` ran.
-
-    The process must be started from a thread that lives as long as the worker is wanted: Linux ends a child with the thread
-    that made it.
-    """
+    """One worker process. All methods belong to the loop in which ``start`` ran."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
@@ -99,29 +86,13 @@ class WorkerClient:
         """Whether requests can be sent."""
         return self._process is not None and not self._closed
 
-    async def start(self, *, show_log: bool = False) -> None:
-        """Start the process; ``show_log`` passes its stderr on. Raises ShimmyError when it cannot be started."""
-        ours, theirs = socket.socketpair()
+    async def start(self, new: NewWorker | None = None, *, show_log: bool = False) -> None:
+        """Take over a ``new`` process, or start one; ``show_log`` passes its stderr on. Raises ShimmyError as NewWorker does."""
         self._show_log = show_log
-        # -P: a folder named shimmy where the user stands must not be imported.
-        command = [sys.executable, "-P", "-m", "shimmy.worker.process", str(theirs.fileno())]
-        try:
-            self._process = subprocess.Popen(  # noqa: ASYNC220 - asyncio's own has no start from this thread
-                command,
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                env=child_environ(_UNLESS_SET, **_ENVIRONMENT),
-                start_new_session=True,
-            )
-        except OSError as error:
-            ours.close()
-            raise ShimmyError(f"a worker process cannot be started: {error.strerror}") from error
-        finally:
-            theirs.close()
-        ours.setblocking(False)
-        self._reader, self._writer = await asyncio.open_connection(sock=ours)
+        new = new or NewWorker()
+        self._process = new.process
+        new.socket.setblocking(False)
+        self._reader, self._writer = await asyncio.open_connection(sock=new.socket)
         stderr = asyncio.StreamReader()
         await asyncio.get_running_loop().connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(stderr), self._process.stderr
