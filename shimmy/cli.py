@@ -86,6 +86,7 @@ Options of loading a model, [options] above:
   --main-gpu N         Which of the GPUs has all of the model with --split-mode none; 0 where not given.
   --cpu-moe            Keep the experts of a mixture in the CPU's memory.
   --n-cpu-moe N        The same for the first N layers.
+  --chat-template FILE  A chat template (Jinja) in place of the model's own.
   --lora FILE          A LoRA adapter (GGUF): FILE, or FILE:SCALE for more or less of it; also several times.
   --flash-attn MODE    Flash attention: auto, on or off.
   --type-k TYPE        Element type of the K cache: f16, bf16, f32, q8_0, q5_1, q5_0, q4_1, q4_0 or iq4_nl.

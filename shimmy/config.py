@@ -72,6 +72,7 @@ class Config(NamedTuple):
     generation_timeout_s: float
     drain_timeout_s: float
     log_format: str
+    chat_template: Path | None
     load_timeout_s: float
     template_timeout_s: float
     verbose: bool

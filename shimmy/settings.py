@@ -84,6 +84,8 @@ SETTINGS: tuple[Setting, ...] = (
             high=86_400),
     Setting("log_format", "choice", "text", "the server's log: text or json", flag="--log-format", metavar="FORMAT",
             choices=("text", "json")),
+    Setting("chat_template", "path", None, "a file with the chat template (Jinja) to use in place of the models' own",
+            flag="--chat-template", metavar="FILE"),
     Setting("load_timeout_s", "float", 300.0, "how long a model may take to load, in seconds", low=1, high=86_400),
     Setting("template_timeout_s", "float", 5.0, "how long a chat template may take, in seconds", low=0.1, high=600),
     Setting("verbose", "bool", default=False, help="timings, skipped files and tracebacks", flag="--verbose",

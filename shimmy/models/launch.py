@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from shimmy.config import Config
+from shimmy.errors import UsageError
 from shimmy.models.metadata import ModelMetadata
 from shimmy.types import ContextParams, ModelParams
 from shimmy.worker.protocol import Load
@@ -16,6 +17,7 @@ def load_command(config: Config, path: Path, metadata: ModelMetadata, *, paralle
     """What a worker needs to know to load the model at ``path`` as configured.
 
     ``parallel``: sequences at work at once; ``n_seq_max``: sequence ids, at work or cached; 0: by the kind of memory.
+    Raises UsageError where the chat template that is configured cannot be read.
     """
     return Load(
         path=str(path),
@@ -44,8 +46,19 @@ def load_command(config: Config, path: Path, metadata: ModelMetadata, *, paralle
         max_step_s=_MAX_STEP_S,
         template_timeout_s=config.template_timeout_s,
         log=config.verbose,
+        chat_template=_read_template(config.chat_template),
         adapters=[(str(adapter.path), adapter.scale) for adapter in config.lora],
     )
+
+
+def _read_template(path: Path | None) -> str | None:
+    if path is None:
+        return None
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise UsageError(f"the chat template {path} cannot be read: {reason}") from None
 
 
 def _model_params(config: Config) -> ModelParams:

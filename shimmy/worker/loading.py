@@ -50,7 +50,7 @@ def load(command: Load, send: Callable[[Report], None]) -> tuple[LoadedModel, Lo
     started = time.monotonic()
     model = _load_model(command, send)
     _require_known_kind(model.facts)
-    chat = _prove_template(model, command.template_timeout_s, send)
+    chat = _prove_template(model, command, send)
     adapters, lora = load_adapters(model, command.adapters)  # before the context, whose graph they are part of
     embeddings = EmbedderMaker(model, command.context, command.kv_bytes_per_token)
     context, notes = _make_context(command, model)
@@ -145,13 +145,15 @@ def _require_known_kind(facts: ModelFacts) -> None:
         raise ModelFailed("this is the encoder of an encoder-decoder model, which shimmy cannot run yet")
 
 
-def _prove_template(model: Model, timeout_s: float, send: Callable[[Report], None]) -> ChatTemplate | None:
+def _prove_template(model: Model, command: Load, send: Callable[[Report], None]) -> ChatTemplate | None:
     """Compile the template and render a probe with it. A template that never ends cannot be stopped: the process ends."""
-    if not model.facts.has_chat_template:
+    timeout_s, override = command.template_timeout_s, command.chat_template
+    if not model.facts.has_chat_template and override is None:
         return None
+    whose = "model's chat template" if override is None else "configured chat template"
 
     def hung() -> None:
-        error = ModelFailed(f"the model's chat template did not finish within {timeout_s:g} s: the file cannot be used")
+        error = ModelFailed(f"the {whose} did not finish within {timeout_s:g} s: it cannot be used")
         send(LoadFailed(error.to_wire()))
         os._exit(TEMPLATE_HUNG)
 
@@ -159,11 +161,9 @@ def _prove_template(model: Model, timeout_s: float, send: Callable[[Report], Non
     timer.daemon = True
     timer.start()
     try:
-        return ChatTemplate(model, max_render_s=timeout_s)
+        return ChatTemplate(model, override, max_render_s=timeout_s)
     except TemplateFailed as error:
-        raise ModelFailed(
-            f"the model's chat template fails: {template_reason(error)}", details=error.message
-        ) from error
+        raise ModelFailed(f"the {whose} fails: {template_reason(error)}", details=error.message) from error
     finally:
         timer.cancel()
 

@@ -99,7 +99,10 @@ def render_messages(
     ``open_answer``: up to where the answer begins. Raises InvalidRequest naming the field, TemplateFailed.
     """
     if loaded.chat is None:
-        raise InvalidRequest("this model has no chat template: send a prompt instead of messages", param="messages")
+        raise InvalidRequest(
+            "this model has no chat template: send a prompt, or start with --chat-template (the setting chat_template)",
+            param="messages",
+        )
     if not messages:
         raise InvalidRequest("messages is empty", param="messages")
     try:

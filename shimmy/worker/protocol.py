@@ -42,6 +42,7 @@ class Load(msgspec.Struct, frozen=True, array_like=True, tag="load"):
     max_step_s          the longest step while others decode
     template_timeout_s  the longest time a chat template may take
     adapters            LoRA adapters beside the model: (path, scale)
+    chat_template       in place of the model's own
     """
 
     path: str
@@ -52,6 +53,7 @@ class Load(msgspec.Struct, frozen=True, array_like=True, tag="load"):
     template_timeout_s: float
     log: bool = False
     adapters: list[tuple[str, float]] = []
+    chat_template: str | None = None
 
 
 class Submit(msgspec.Struct, frozen=True, array_like=True, tag="submit"):

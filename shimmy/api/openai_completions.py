@@ -1,0 +1,197 @@
+"""POST /v1/completions."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from shimmy.api.generating import GeneratingHandler
+from shimmy.api.generation import Answers, Collected, Generation
+from shimmy.api.openai_completions_stream import CompletionChoice, CompletionChunk, CompletionStream
+from shimmy.api.openai_fields import FINGERPRINT, MAX_LOGPROBS, Head, OpenAIFields
+from shimmy.api.openai_format import ResponseFormat, schema_of
+from shimmy.api.openai_logprobs import completion_logprobs
+from shimmy.api.routes import Operation, Route
+from shimmy.api.sse import EventStream
+from shimmy.api.usage import TimingsAnswer, UsageAnswer, sum_of, timings_of, usage_of
+from shimmy.config import Config
+from shimmy.errors import InvalidRequest
+from shimmy.models.catalog import Entry
+from shimmy.models.served import ReadyModel, ServedModel
+from shimmy.types import DetokenizeRequest, GenerateRequest
+
+MAX_TOKENS = 16
+_KIND, _PREFIX = "text_completion", "cmpl"
+Tokens = list[Annotated[int, Meta(ge=0, le=2**31 - 1)]]
+
+
+class CompletionRequest(OpenAIFields, kw_only=True):
+    """Texts to go on with: one or several, as text or tokens.
+
+    logprobs   how many of the most likely tokens at each place
+    echo       the answer begins with the prompt
+    suffix     fill the gap between the prompt and this text, with a model that can
+    """
+
+    prompt: str | list[str | int | Tokens]
+    logprobs: Annotated[int, Meta(ge=0, le=MAX_LOGPROBS)] | None = None
+    echo: bool | None = None
+    suffix: str | None = None
+    response_format: ResponseFormat | None = None
+
+    def prompts(self) -> list[str | list[int]]:
+        """Each of the prompts. Raises InvalidRequest."""
+        if isinstance(self.prompt, str):
+            return [_not_empty(self.prompt, "prompt", self.suffix)]
+        if not self.prompt:
+            raise InvalidRequest("prompt: it is empty", param="prompt")
+        if all(isinstance(item, int) for item in self.prompt):
+            return [self.prompt]  # type: ignore[list-item] # all of them are numbers
+        prompts: list[str | list[int]] = []
+        for at, item in enumerate(self.prompt):
+            if isinstance(item, int):
+                raise InvalidRequest("prompt: it mixes tokens with texts or lists", param=f"prompt[{at}]")
+            prompts.append(_not_empty(item, f"prompt[{at}]", self.suffix))
+        return prompts
+
+    def check(self, config: Config) -> None:
+        """Raise InvalidRequest for what cannot be honoured."""
+        super().check(config)
+        if self.echo and self.logprobs is not None:
+            raise InvalidRequest("echo: logprobs of a prompt are not computed; leave one of both out", param="echo")
+        if self.echo and self.suffix is not None:
+            raise InvalidRequest("echo: it does not go with suffix", param="echo")
+
+    def to_generate(self, entry: Entry, prompt: str | list[int]) -> GenerateRequest:
+        """What the worker is asked for one prompt. Raises InvalidRequest."""
+        schema = schema_of(self.response_format)
+        if schema is not None and (self.json_schema is not None or self.grammar is not None):
+            raise InvalidRequest("response_format, json_schema and grammar exclude each other", param="response_format")
+        return GenerateRequest(
+            0,
+            prompt=prompt if isinstance(prompt, str) else None,
+            prompt_tokens=prompt if isinstance(prompt, list) else None,
+            max_tokens=MAX_TOKENS if self.max_tokens is None else self.max_tokens,
+            stop=self.stops(),
+            sampling=self.sampling(entry.model.metadata, temperature=None, n_logprobs=self.logprobs),
+            cache_prompt=self.cache_prompt is not False,
+            grammar=self.grammar,
+            json_schema=schema if schema is not None else self.schema_text(),
+            suffix=self.suffix,
+            return_progress=bool(self.return_progress or self.timings_per_token),
+        )
+
+
+class CompletionAnswer(msgspec.Struct, frozen=True):
+    """Answers as a whole; those to the first prompt come first."""
+
+    id: str
+    object: str
+    created: int
+    model: str
+    system_fingerprint: str
+    choices: list[CompletionChoice]
+    usage: UsageAnswer
+    timings: TimingsAnswer
+
+
+class CompletionHandler(GeneratingHandler):
+    """Goes on with texts."""
+
+    async def post(self) -> None:
+        """Whole, or in chunks with ``"stream": true``."""
+        await self.until_gone(self._complete())
+
+    async def _complete(self) -> None:
+        asked = self.body(CompletionRequest)
+        config = self.services.config
+        asked.check(config)
+        prompts = asked.prompts()
+        if len(prompts) * asked.n_answers > config.parallel + config.queue:
+            raise InvalidRequest(f"prompt: {len(prompts)} prompts are too many for one request", param="prompt")
+        model = await self.services.pool.find(asked.model)
+        requests = [copy for prompt in prompts for copy in asked.copies(asked.to_generate(model.entry, prompt))]
+        echoes = await self._echoes(model, prompts) if asked.echo else [""] * len(prompts)
+        if asked.stream:
+            await self._stream(asked, model, requests, echoes)
+            return
+        answers = Answers(len(requests))
+        await self.run(Generation(self.services, model, requests, answers.take, client=self.client))
+        self.answer(_whole(answers, asked.n_answers, echoes, model))
+
+    async def _stream(
+        self, asked: CompletionRequest, model: ServedModel, requests: list[GenerateRequest], echoes: list[str]
+    ) -> None:
+        events = EventStream(self)
+        stream = CompletionStream(
+            Head.make(_PREFIX, _KIND, model.entry.id),
+            events.send,
+            echoes=[echo for echo in echoes for _ in range(asked.n_answers)],
+            n=asked.n_answers,
+            include_usage=asked.include_usage,
+            timings_per_token=bool(asked.timings_per_token),
+            return_progress=bool(asked.return_progress),
+        )
+        generation = Generation(self.services, model, requests, stream.take, client=self.client)
+        await self.run_stream(generation, events, stream.end)
+
+    async def _echoes(self, model: ServedModel, prompts: list[str | list[int]]) -> list[str]:
+        """The prompts as texts."""
+        texts = [prompt for prompt in prompts if isinstance(prompt, str)]
+        if len(texts) == len(prompts):
+            return texts
+        async with model.lease(self.client) as ready:
+            return [p if isinstance(p, str) else await _text_of(ready, p) for p in prompts]
+
+
+async def _text_of(ready: ReadyModel, tokens: list[int]) -> str:
+    answer = await ready.worker.detokenize(DetokenizeRequest(ReadyModel.next_id(), tokens))
+    return answer.data.decode("utf-8", "replace")
+
+
+def _not_empty(prompt: str | list[int], param: str, suffix: str | None) -> str | list[int]:
+    if not prompt and suffix is None:
+        raise InvalidRequest(f"{param}: it is empty", param=param)
+    return prompt
+
+
+def _whole(answers: Answers, n: int, echoes: list[str], model: ServedModel) -> CompletionAnswer:
+    head = Head.make(_PREFIX, _KIND, model.entry.id)
+    first = answers[0].end
+    usages = [usage_of([answer.end.usage for answer in answers[at : at + n]]) for at in range(0, len(answers), n)]
+    return CompletionAnswer(
+        head.id,
+        head.object,
+        head.created,
+        head.model,
+        FINGERPRINT,
+        [_choice(index, answer, echoes[index // n]) for index, answer in enumerate(answers)],
+        sum_of(usages),
+        timings_of(first.timings, first.usage),
+    )
+
+
+def _choice(index: int, answer: Collected, echo: str) -> CompletionChoice:
+    logprobs = completion_logprobs(answer.logprobs, 0) if answer.logprobs else None
+    return CompletionChoice(index, echo + answer.text, logprobs, answer.end.reason)
+
+
+ROUTES = [
+    Route(
+        "/v1/completions",
+        CompletionHandler,
+        (
+            Operation(
+                "post",
+                "Texts to go on with",
+                CompletionRequest,
+                CompletionAnswer,
+                events=CompletionChunk,
+                errors=("model",),
+            ),
+        ),
+        tag="openai",
+    )
+]

@@ -1,0 +1,120 @@
+"""POST /v1/embeddings."""
+
+from __future__ import annotations
+
+import base64
+import sys
+from array import array
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from shimmy.api.base import ApiHandler
+from shimmy.api.routes import Operation, Route
+from shimmy.errors import InvalidRequest
+from shimmy.models.served import ReadyModel
+from shimmy.types import MAX_INPUTS, Embedded, EmbedRequest
+
+Tokens = list[Annotated[int, Meta(ge=0, le=2**31 - 1)]]
+
+
+class EmbeddingsRequest(msgspec.Struct, kw_only=True):
+    """Texts to turn into vectors: one or several, as text or tokens.
+
+    dimensions       the first so many numbers of each vector, which then has length 1 again
+    encoding_format  base64: 32-bit floats in little-endian order
+    """
+
+    input: str | list[str | int | Tokens]
+    model: str | None = None
+    encoding_format: Literal["float", "base64"] | None = None
+    dimensions: Annotated[int, Meta(ge=1, le=2**31 - 1)] | None = None
+    user: str | None = None
+
+    def inputs(self) -> list[str | list[int]]:
+        """Each of the texts. Raises InvalidRequest."""
+        if isinstance(self.input, str):
+            return [self.input]
+        if self.input and all(isinstance(item, int) for item in self.input):
+            return [self.input]  # type: ignore[list-item] # all of them are numbers
+        inputs: list[str | list[int]] = []
+        for at, item in enumerate(self.input):
+            if isinstance(item, int):
+                raise InvalidRequest("input: it mixes tokens with texts or lists", param=f"input[{at}]")
+            inputs.append(item)
+        if not 0 < len(inputs) <= MAX_INPUTS:
+            raise InvalidRequest(f"input: it has {len(inputs)} texts; 1 to {MAX_INPUTS} are allowed", param="input")
+        return inputs
+
+
+class Embedding(msgspec.Struct, frozen=True):
+    """One vector, of length 1: numbers, or their bytes in base64."""
+
+    object: str
+    index: int
+    embedding: list[float] | str
+
+
+class EmbeddingsUsage(msgspec.Struct, frozen=True):
+    """Token counts."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class EmbeddingsAnswer(msgspec.Struct, frozen=True):
+    """The vectors in the order of their texts."""
+
+    object: str
+    data: list[Embedding]
+    model: str
+    usage: EmbeddingsUsage
+
+
+class EmbeddingsHandler(ApiHandler):
+    """Turns texts into vectors."""
+
+    async def post(self) -> None:
+        """Any model embeds: with the file's pooling, else the mean."""
+        await self.until_gone(self._embed())
+
+    async def _embed(self) -> None:
+        asked = self.body(EmbeddingsRequest)
+        inputs = asked.inputs()
+        model = await self.services.pool.find(asked.model)
+        async with model.lease(self.client) as ready:
+            embedded = await ready.worker.embed(EmbedRequest(ReadyModel.next_id(), inputs, dimensions=asked.dimensions))
+        usage = embedded.usage
+        self.services.metrics.counted(model.entry.id, usage)
+        data = _encoded(embedded, as_text=asked.encoding_format == "base64")
+        self.answer(
+            EmbeddingsAnswer("list", data, model.entry.id, EmbeddingsUsage(usage.prompt_tokens, usage.prompt_tokens))
+        )
+
+
+def _encoded(embedded: Embedded, *, as_text: bool) -> list[Embedding]:
+    if as_text:
+        return [
+            Embedding("embedding", index, base64.b64encode(vector).decode())
+            for index, vector in enumerate(embedded.vectors)
+        ]
+    return [Embedding("embedding", index, _floats(vector)) for index, vector in enumerate(embedded.vectors)]
+
+
+def _floats(vector: bytes) -> list[float]:
+    """Bytes in little-endian order as numbers."""
+    numbers = array("f", vector)
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return numbers.tolist()
+
+
+ROUTES = [
+    Route(
+        "/v1/embeddings",
+        EmbeddingsHandler,
+        (Operation("post", "Vectors of texts", EmbeddingsRequest, EmbeddingsAnswer, errors=("model",)),),
+        tag="openai",
+    )
+]

@@ -1,0 +1,131 @@
+"""What the OpenAI routes have in common: fields, limits, and the parts of their answers."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from shimmy import __version__
+from shimmy.api.sampling import SamplingFields
+from shimmy.config import Config
+from shimmy.errors import InvalidRequest
+from shimmy.models.served import ReadyModel
+from shimmy.types import GenerateRequest, Progress
+
+FINGERPRINT = f"shimmy-{__version__}"
+MAX_LOGPROBS = 20
+TokenCount = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+
+
+class StreamOptions(msgspec.Struct):
+    """``include_usage``: one more chunk with the token counts."""
+
+    include_usage: bool | None = None
+
+
+class OpenAIFields(SamplingFields, kw_only=True):
+    """Fields of both kinds of completion.
+
+    model            a name of GET /v1/models, or default; without it default, too
+    n                answers to each prompt, up to --parallel
+    timings_per_token    each chunk has the times so far; return_progress: chunks while the prompt is computed
+    user             whoever the client's user is; of no effect
+    """
+
+    model: str | None = None
+    max_tokens: TokenCount | None = None
+    n: Annotated[int, Meta(ge=1, le=1024)] | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    user: str | None = None
+    timings_per_token: bool | None = None
+    return_progress: bool | None = None
+    audio: Any = None
+    modalities: Any = None
+    prediction: Any = None
+    best_of: Any = None
+    functions: Any = None
+    function_call: Any = None
+    web_search_options: Any = None
+
+    @property
+    def n_answers(self) -> int:
+        """``n``."""
+        return self.n or 1
+
+    @property
+    def include_usage(self) -> bool:
+        """Whether a stream ends with the token counts."""
+        return self.stream_options is not None and bool(self.stream_options.include_usage)
+
+    def check(self, config: Config) -> None:
+        """Raise InvalidRequest for what cannot be honoured."""
+        for name, neutral in _UNSUPPORTED.items():
+            value = getattr(self, name)
+            if value is not None and value not in neutral:
+                raise InvalidRequest(f"{name}: it is not supported; leave it out", param=name)
+        if self.n_answers > config.parallel:
+            message = f"n: {self.n_answers} answers at once are over --parallel, which is {config.parallel}"
+            raise InvalidRequest(message, param="n")
+        if self.stream_options is not None and not self.stream:
+            raise InvalidRequest("stream_options: it goes with stream", param="stream_options")
+
+    def copies(self, request: GenerateRequest) -> list[GenerateRequest]:
+        """``n`` requests that differ in their ids and seeds; those that share a prompt compute it once."""
+        seed = request.sampling.seed
+        requests = []
+        for index in range(self.n_answers):
+            sampling = request.sampling
+            if seed is not None and index:
+                sampling = msgspec.structs.replace(sampling, seed=(seed + index) % 2**32)
+            requests.append(msgspec.structs.replace(request, id=ReadyModel.next_id(), sampling=sampling))
+        return requests
+
+
+_UNSUPPORTED: dict[str, tuple[Any, ...]] = {
+    "audio": (),
+    "modalities": (["text"], []),
+    "prediction": (),
+    "best_of": (1,),
+    "functions": ([],),
+    "function_call": ("none",),
+    "web_search_options": (),
+}
+"""With their neutral values, besides null."""
+
+
+class PromptProgress(msgspec.Struct, frozen=True):
+    """How far the prompt is computed; ``cache`` and ``processed`` are tokens of ``total``."""
+
+    total: int
+    cache: int
+    processed: int
+    time_ms: float
+
+
+def progress_of(event: Progress) -> PromptProgress:
+    """An event as it appears in a chunk."""
+    return PromptProgress(event.total, event.cached, event.processed, round(event.time_ms, 3))
+
+
+class Head(msgspec.Struct, frozen=True):
+    """What all chunks of a stream begin with: one id and one time of creation."""
+
+    id: str
+    object: str
+    created: int
+    model: str
+
+    @staticmethod
+    def make(prefix: str, kind: str, model: str) -> Head:
+        """A new one. ``prefix``: of the id."""
+        return Head(f"{prefix}-{secrets.token_hex(12)}", kind, int(time.time()), model)
+
+    def opening(self) -> bytes:
+        """The beginning of each chunk, as JSON that its further fields follow."""
+        fields = {"id": self.id, "object": self.object, "created": self.created, "model": self.model}
+        return b"data: " + msgspec.json.encode({**fields, "system_fingerprint": FINGERPRINT})[:-1] + b","

@@ -1,0 +1,77 @@
+"""Chat messages as OpenAI clients send them."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from shimmy.errors import InvalidRequest
+from shimmy.types import Message, ToolCall
+
+_KINDS_WITHOUT_TEXT = {"image_url": "images", "input_audio": "sound", "file": "files", "video_url": "video"}
+
+
+class ContentPart(msgspec.Struct):
+    """A part of a message; only text is read."""
+
+    type: str
+    text: str | None = None
+    refusal: str | None = None
+
+
+class CalledFunction(msgspec.Struct):
+    """``arguments``: a JSON object as text."""
+
+    name: str
+    arguments: str = "{}"
+
+
+class AssistantCall(msgspec.Struct):
+    """A call that the assistant made."""
+
+    function: CalledFunction
+    id: str = ""
+    type: Literal["function"] = "function"
+
+
+class ChatMessage(msgspec.Struct, kw_only=True):
+    """One message. ``reasoning_content``: what the assistant thought before its answer."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: str | list[ContentPart] | None = None
+    name: str | None = None
+    tool_calls: list[AssistantCall] | None = None
+    tool_call_id: str | None = None
+    reasoning_content: str | None = None
+    audio: Any = None
+    function_call: Any = None
+
+    def to_message(self, at: int) -> Message:
+        """As the worker takes it. ``at``: the message's place. Raises InvalidRequest for what is no text."""
+        if self.audio is not None or self.function_call is not None or self.role == "function":
+            name = "audio" if self.audio is not None else "function_call"
+            raise InvalidRequest(f"messages[{at}].{name}: it is not supported", param=f"messages[{at}].{name}")
+        if self.content is None and not self.tool_calls and self.role != "assistant":
+            raise InvalidRequest(f"messages[{at}].content: it is missing", param=f"messages[{at}].content")
+        return Message(
+            self.role,
+            self._content(at),
+            [ToolCall(call.id, call.function.name, call.function.arguments) for call in self.tool_calls or ()],
+            self.tool_call_id,
+            self.name,
+            self.reasoning_content,
+        )
+
+    def _content(self, at: int) -> str | list[str] | None:
+        if not isinstance(self.content, list):
+            return self.content
+        texts = []
+        for number, part in enumerate(self.content):
+            text = part.refusal if part.type == "refusal" else part.text if part.type == "text" else None
+            if text is None:
+                param = f"messages[{at}].content[{number}]"
+                what = _KINDS_WITHOUT_TEXT.get(part.type, f"parts of type {part.type!r}")
+                raise InvalidRequest(f"{param}: {what} cannot be read, only text", param=param)
+            texts.append(text)
+        return texts
