@@ -83,12 +83,9 @@ target_include_directories(
   INTERFACE "${llama_source}/include" "${llama_source}/common" "${llama_source}/ggml/include" "${llama_source}/vendor"
 )
 
-# llama.cpp's own benchmarks and server, out of the same libraries with the same flags: what scripts/bench measures against. Built
-# on demand; the server without its pages.
+# llama.cpp's own benchmarks, out of the same libraries with the same flags: what scripts/bench measures against. Built on demand.
 set(LLAMA_TOOLS_INSTALL OFF)
-set(LLAMA_BUILD_UI OFF)
-set(LLAMA_USE_PREBUILT_UI OFF)
-foreach(peer llama-bench batched-bench mtmd ui server)
+foreach(peer llama-bench batched-bench)
   if(EXISTS "${llama_source}/tools/${peer}/CMakeLists.txt") # a source distribution leaves them out
     add_subdirectory("${llama_source}/tools/${peer}" "${CMAKE_CURRENT_BINARY_DIR}/peers/${peer}" EXCLUDE_FROM_ALL)
   endif()

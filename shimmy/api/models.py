@@ -240,7 +240,17 @@ ROUTES = [
     Route(
         "/api/models/{name}/load",
         LoadHandler,
-        (Operation("post", "Load a model", LoadRequest, LoadAnswer, events=LoadEvent, errors=("model",)),),
+        (
+            Operation(
+                "post",
+                "Load a model",
+                LoadRequest,
+                LoadAnswer,
+                events=LoadEvent,
+                errors=("model",),
+                example={"stream": True},
+            ),
+        ),
         tag="models",
     ),
     Route(

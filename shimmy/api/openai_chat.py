@@ -185,7 +185,18 @@ ROUTES = [
         ChatHandler,
         (
             Operation(
-                "post", "An answer to a conversation", ChatRequest, ChatAnswer, events=ChatChunk, errors=("model",)
+                "post",
+                "An answer to a conversation",
+                ChatRequest,
+                ChatAnswer,
+                events=ChatChunk,
+                errors=("model",),
+                example={
+                    "model": "default",
+                    "messages": [{"role": "user", "content": "What is the capital of France?"}],
+                    "max_tokens": 100,
+                    "stream": True,
+                },
             ),
         ),
         tag="openai",

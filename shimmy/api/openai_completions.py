@@ -190,6 +190,7 @@ ROUTES = [
                 CompletionAnswer,
                 events=CompletionChunk,
                 errors=("model",),
+                example={"model": "default", "prompt": "The capital of France is", "max_tokens": 16},
             ),
         ),
         tag="openai",

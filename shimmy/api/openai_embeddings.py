@@ -114,7 +114,16 @@ ROUTES = [
     Route(
         "/v1/embeddings",
         EmbeddingsHandler,
-        (Operation("post", "Vectors of texts", EmbeddingsRequest, EmbeddingsAnswer, errors=("model",)),),
+        (
+            Operation(
+                "post",
+                "Vectors of texts",
+                EmbeddingsRequest,
+                EmbeddingsAnswer,
+                errors=("model",),
+                example={"model": "default", "input": ["A cat sat on the mat.", "The dog ran away."]},
+            ),
+        ),
         tag="openai",
     )
 ]

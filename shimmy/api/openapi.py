@@ -37,11 +37,12 @@ _ABOUT = (
     " shape, ErrorAnswer; `code` is stable. In bodies unknown fields are ignored and null means absent."
 )
 _TAGS = {
-    "openai": "As OpenAI's API, for its clients.",
-    "native": "Text for a prompt, and what belongs to it.",
-    "models": "The models that there are.",
-    "server": "The server itself.",
+    "openai": ("OpenAI's API", "For clients that are made for it."),
+    "native": ("Shimmy's own", "Text for a prompt, and what belongs to it."),
+    "models": ("Models", "Which there are, and which are loaded."),
+    "server": ("The server", "Is it there, what does it do, what does it understand."),
 }
+"""Title and description of the tags that are known; another is its own title."""
 
 
 @cache
@@ -56,8 +57,8 @@ def openapi(*, keys: bool) -> Schema:
             "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
         }
         security = {"security": [{"bearer": []}, {"x-api-key": []}]}
-    names = dict.fromkeys([*_TAGS, *(route.tag for route in routes if route.tag)])
     used = {route.tag for route in routes}
+    names = [name for name in dict.fromkeys([*_TAGS, *sorted(used)]) if name in used]
     return {
         "openapi": "3.1.0",
         "info": {
@@ -68,12 +69,15 @@ def openapi(*, keys: bool) -> Schema:
         },
         "servers": [{"url": "/"}],
         **security,
-        "tags": [
-            {"name": name, **({"description": _TAGS[name]} if name in _TAGS else {})} for name in names if name in used
-        ],
+        "tags": [_tag(name) for name in names],
         "paths": {route.path: _path(route, schema_of, keys=keys) for route in routes},
         "components": components,
     }
+
+
+def _tag(name: str) -> Schema:
+    title, description = _TAGS.get(name, (name, ""))
+    return {"name": name, "x-displayName": title, "description": description}
 
 
 class _SchemaOf:
@@ -113,8 +117,7 @@ def _operation(route: Route, operation: Operation, schema_of: _SchemaOf, *, keys
     }
     if operation.description:
         found["description"] = operation.description
-    if route.tag:
-        found["tags"] = [route.tag]
+    found["tags"] = [route.tag]
     if keys and not route.handler.needs_key:
         found["security"] = []
     example = {} if operation.example is None else {"example": operation.example}

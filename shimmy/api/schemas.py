@@ -29,14 +29,21 @@ def schemas_of(kinds: Iterable[Any]) -> tuple[list[Schema], dict[str, Schema]]:
 
 
 def _describe(component: Schema, cls: type) -> None:
-    """Give each field what the docstrings of its class, and of those before it, say of it."""
+    """Give each field what the docstrings of its class, and of those before it, say of it; the class's own come first."""
     if "properties" not in component:
         return
-    component["description"] = described(cls, component["properties"])[0]
-    for base in reversed(cls.__mro__):
+    given = component["properties"]
+    component["description"] = described(cls, given)[0]
+    ordered: Schema = {}
+    for base in cls.__mro__:
         if issubclass(base, msgspec.Struct) and base is not msgspec.Struct:
-            for name, text in described(base, component["properties"])[1].items():
-                component["properties"][name]["description"] = text
+            texts = described(base, given)[1]
+            own = [name for name in given if name in vars(base).get("__annotations__", ())]
+            for name in [*own, *texts]:
+                field = ordered.setdefault(name, given[name])
+                if name in texts:
+                    field.setdefault("description", texts[name])
+    component["properties"] = {**ordered, **given}
 
 
 def described(cls: type, fields: Iterable[str]) -> tuple[str, dict[str, str]]:
