@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,13 @@ def program(name: str) -> Path:
     if not found:
         raise SystemExit(f"{name} is not in {_BUILD}: run scripts/bench, which builds it")
     return found[0]
+
+
+def free_port() -> int:
+    """A port of loopback that nobody has just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def _run(command: list[str], environment: dict[str, str] | None) -> str:

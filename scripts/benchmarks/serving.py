@@ -1,0 +1,103 @@
+"""Servers to measure: ours and llama-server, each a process on a port of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+from peers import ROOT, free_port, program
+
+_PATIENCE_S = 120.0
+
+
+class Served(NamedTuple):
+    """A server that answers."""
+
+    name: str
+    port: int
+    process: psutil.Process
+
+    def cpu_s(self) -> float:
+        """Seconds of CPU time of this process alone, its workers not counted."""
+        times = self.process.cpu_times()
+        return float(times.user + times.system)
+
+    def memory_mb(self) -> float:
+        """Resident memory of this process alone."""
+        return float(self.process.memory_info().rss / 1e6)
+
+
+@contextmanager
+def ours(model: Path, *, n_ctx: int, parallel: int, threads: int, extra: tuple[str, ...] = ()) -> Iterator[Served]:
+    """``shimmy serve`` with the model loaded."""
+    port = free_port()
+    command = [str(ROOT / ".venv" / "bin" / "shimmy"), "serve", "--port", str(port), "--model", str(model)]
+    command += ["--ctx", str(n_ctx), "--parallel", str(parallel), "--threads", str(threads), *extra]
+    with _running("ours", command, port) as served:
+        _wait_for(f"http://127.0.0.1:{port}/api/models/{_id_of(port)}/status", served, '"ready"')
+        yield served
+
+
+@contextmanager
+def llama_server(
+    model: Path, *, n_ctx: int, parallel: int, threads: int, extra: tuple[str, ...] = ()
+) -> Iterator[Served]:
+    """llama-server with the model loaded."""
+    port = free_port()
+    command = [str(program("llama-server")), "-m", str(model), "--host", "127.0.0.1", "--port", str(port)]
+    command += ["-c", str(n_ctx), "-np", str(parallel), "-t", str(threads), "-tb", str(threads), *extra]
+    with _running(f"llama-server {' '.join(extra)}".strip(), command, port) as served:
+        _wait_for(f"http://127.0.0.1:{port}/health", served, "ok")
+        yield served
+
+
+def seconds_to_listen(model: Path) -> float:
+    """From the start of ``shimmy serve`` to its first answer."""
+    port = free_port()
+    command = [str(ROOT / ".venv" / "bin" / "shimmy"), "serve", "--port", str(port), "--model", str(model)]
+    started = time.perf_counter()
+    with _running("ours", command, port):
+        return time.perf_counter() - started
+
+
+@contextmanager
+def _running(name: str, command: list[str], port: int) -> Iterator[Served]:
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        served = Served(name, port, psutil.Process(process.pid))
+        _wait_for(f"http://127.0.0.1:{port}/health", served, "")
+        yield served
+    finally:
+        process.terminate()
+        process.wait(_PATIENCE_S)
+
+
+def _id_of(port: int) -> str:
+    """Of the model that the server was started with."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/models/default") as response:
+        return str(json.load(response)["id"])
+
+
+def _wait_for(url: str, served: Served, wanted: str) -> None:
+    """Until the answer at ``url`` is 200 and holds ``wanted``."""
+    deadline = time.monotonic() + _PATIENCE_S
+    while time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(url, timeout=_PATIENCE_S) as response:  # noqa: S310 - on loopback
+                if wanted in response.read().decode():
+                    return
+        except (urllib.error.URLError, ConnectionError):
+            pass
+        if not served.process.is_running() or served.process.status() == psutil.STATUS_ZOMBIE:
+            sys.exit(f"{served.name} ended before it answered")
+        time.sleep(0.01)
+    sys.exit(f"{served.name} did not answer in time")
