@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from gguf import GGUFReader, GGUFValueType, GGUFWriter
 from numpy.typing import NDArray
 
-WIDE = {"type_k": "f32", "type_v": "f32", "flash_attn": "off"}
+WIDE: dict[str, Any] = {"type_k": "f32", "type_v": "f32", "flash_attn": "off"}
 
 
 def write_wide(source: Path, target: Path) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -23,7 +24,7 @@ from shimmy.types import SamplingParams
         ({"top_k": True}, {}),
     ],
 )
-def test_advice_is_checked(advice: dict[str, object], expected: dict[str, float], tiny_llama: Path) -> None:
+def test_advice_is_checked(advice: dict[str, object], expected: dict[str, Any], tiny_llama: Path) -> None:
     metadata = msgspec.structs.replace(read_metadata(tiny_llama), sampling=advice)
     assert read_sampling({}, metadata) == SamplingParams(**{"temperature": CLI_TEMPERATURE, **expected})
 

@@ -72,10 +72,10 @@ def alone(model: Model, wanted: EmbeddingJob) -> list[bytes]:
         found = []
         for tokens in wanted.texts:
             embedder.step([EmbedRun(0, tokens)])
-            none = wanted.pooling == "none"
-            found.append(
-                embedder.rows(0, len(tokens)) if none else embedder.read(0, wanted.pooling, normalize=wanted.normalize)
-            )
+            if wanted.pooling == "none":
+                found.append(embedder.rows(0, len(tokens)))
+            else:
+                found.append(embedder.read(0, wanted.pooling, normalize=wanted.normalize))
             embedder.clear()
         return found
 
@@ -146,7 +146,7 @@ def test_a_slice_is_short_while_generations_wait_and_the_model_can_stop_anywhere
 def test_a_text_that_must_be_read_whole_takes_a_slice_of_its_own(embedding: Model, make_queue: MakeQueue) -> None:
     queue = make_queue(Maker(embedding), max_step_s=1e-9)
     queue.add(job(1, 64, 200, 5, 5))
-    seen = []
+    seen: list[int] = []
     while queue.pending:
         queue.step(waiting=True, last_step_s=0.0)
         seen.append(queue.n_tokens - sum(seen))

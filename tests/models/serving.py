@@ -63,7 +63,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_HEAD(self) -> None:
         self._note()
-        self._hub_file(body=False) or self._error(404)
+        if not self._hub_file(body=False):
+            self._error(404)
 
     def do_GET(self) -> None:
         state = self.server_state

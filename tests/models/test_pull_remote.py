@@ -166,16 +166,15 @@ def test_a_checksum_of_ones_own_is_compared_before_anything_is_fetched(store: St
     assert server.fetches() == []
 
 
-def test_too_large_a_model_is_refused_before_anything_is_fetched(store: Store, server: Server) -> None:
+def test_too_large_a_model_is_refused_before_anything_is_fetched(
+    store: Store, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def huge(handler: Handler) -> None:
         handler.answer(302, {"X-Linked-Size": str(2**60), "X-Linked-Etag": '"1"', "Location": "http://x.invalid/"})
 
-    Handler.do_HEAD, kept = huge, Handler.do_HEAD  # type: ignore[method-assign]
-    try:
-        with pytest.raises(DownloadFailed, match="make room, or set SHIMMY_STORE"):
-            pull(store, "hf:org/repo")
-    finally:
-        Handler.do_HEAD = kept  # type: ignore[method-assign]
+    monkeypatch.setattr(Handler, "do_HEAD", huge)
+    with pytest.raises(DownloadFailed, match="make room, or set SHIMMY_STORE"):
+        pull(store, "hf:org/repo")
     assert server.fetches() == []
 
 

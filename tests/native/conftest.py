@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.native.blank import Blank, write_blank
-from tests.native.chain import ChainModel, library
+from tests.native.chain import ChainModel
 
 
 @pytest.fixture(scope="session")
@@ -31,8 +31,6 @@ def blank(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[int], 
 @pytest.fixture(scope="session")
 def chain_model(blank: Callable[[int], Blank]) -> Iterator[Callable[[int], ChainModel]]:
     """The chain's view of ``blank(width)``."""
-    if library() is None:
-        pytest.skip("needs the folder in which shimmy was built")
     with ExitStack() as stack:
 
         @cache

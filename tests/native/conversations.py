@@ -53,7 +53,7 @@ CONVERSATIONS = {"plain": PLAIN, "system": SYSTEM, "long": LONG, "tools": PLAIN,
 class Generation(Extension):
     """A tag that marks what to train on, and renders what is in it."""
 
-    tags = frozenset({"generation"})
+    tags = {"generation"}  # noqa: RUF012 - as the base class has it
 
     def parse(self, parser: Parser) -> list[nodes.Node]:
         next(parser.stream)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from datetime import datetime
 from functools import cache
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -73,7 +74,7 @@ def read(name: str) -> str:
     return (TEMPLATES / f"{name}.jinja").read_text(encoding="utf-8")
 
 
-def reference(name: str, messages: Sequence[Message], tools: list[object] | None) -> set[str]:
+def reference(name: str, messages: Sequence[Message], tools: list[Any] | None) -> set[str]:
     """What Jinja2 makes of it, with arguments as objects and as text: templates want one of them."""
     found = set()
     for as_object in (True, False):

@@ -18,7 +18,7 @@ from shimmy.native.grammar import Grammar
 from shimmy.native.model import Model
 from shimmy.types import ModelParams, Trigger
 from tests.native.allowed import ChainGrammar, allowed, control_tokens, end_tokens
-from tests.native.chain import ChainModel, library
+from tests.native.chain import ChainModel
 from tests.native.grammars import GRAMMARS, made_up
 
 # What we refuse and llama.cpp reads; nothing can come of it.
@@ -26,8 +26,6 @@ STRICTER = ("no character is in this class", "the range ends before it begins", 
 
 # No comma of its own: on {2,0} llama.cpp makes rules without end.
 TEXTS = [*'ab"[]()*+?{}02|.^-\\x\n#é', "{2,}", "{0,2}"]
-
-pytestmark = pytest.mark.skipif(library() is None, reason="llama.cpp's chain is built out of a build folder of shimmy")
 
 
 @pytest.fixture(name="theirs", scope="module")

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import psutil
 
-from shimmy.types import ContextParams, Finished, GenerateRequest, ModelParams, SamplingParams
+from shimmy.types import ContextParams, Finished, GenerateRequest, ModelParams, Progress, SamplingParams
 from shimmy.worker.client import WorkerClient
 from shimmy.worker.protocol import Load, Loaded, Pong
 
@@ -70,6 +70,7 @@ async def ready(path: Path, **params: Any) -> AsyncIterator[tuple[WorkerClient, 
 async def collect(worker: WorkerClient, request: GenerateRequest) -> Answer:
     text, n_deltas = "", 0
     async for event in worker.generate(request):
+        assert not isinstance(event, Progress), "nobody asked for it"
         text += event.text
         if isinstance(event, Finished):
             return Answer(text, event, n_deltas)

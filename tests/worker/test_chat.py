@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from shimmy.errors import InvalidRequest
-from shimmy.types import ChatParams, FunctionChoice, GenerateRequest, Message, SamplingParams, ToolCallDelta
+from shimmy.types import ChatParams, FunctionChoice, GenerateRequest, Message, Progress, SamplingParams, ToolCallDelta
 from tests.native.conversations import NO_TEMPLATES, TEMPLATES
 from tests.tiny.models import write_llama
 from tests.tiny.vocabulary import EOS, byte_pair_tokens
@@ -57,6 +57,7 @@ def test_a_required_call_is_made_and_carried_by_the_events(tmp_path: Path) -> No
                 text = ""
                 params = ChatParams(tools=TOOLS, tool_choice=choice, parallel_tool_calls=False, continue_answer=True)  # type: ignore[arg-type] # the Literal
                 async for event in worker.generate(ask(number, params)):
+                    assert not isinstance(event, Progress)
                     parts += event.tool_calls
                     text += event.text
                     last = event

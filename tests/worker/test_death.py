@@ -15,7 +15,7 @@ import pytest
 
 from shimmy.config import child_environ
 from shimmy.errors import WorkerDied
-from shimmy.types import Delta
+from shimmy.types import Delta, Finished
 from shimmy.worker.death import death_message
 from tests.worker.damage import with_a_token_twice, with_number
 from tests.worker.running import (
@@ -85,7 +85,9 @@ def test_the_death_of_one_worker_is_nothing_to_another(long_llama: Path, tiny_ll
                 await collect(first, request(1))
             after = [event async for event in events]
             assert isinstance(before, Delta)
-            assert after[-1].text or len(after) > 1
+            assert isinstance(after[-1], Finished)
+            assert after[-1].reason == "length"
+            assert after[-1].usage.completion_tokens == 300
 
     run(body())
 

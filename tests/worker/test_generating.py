@@ -184,6 +184,7 @@ def test_an_abort_in_decode_keeps_the_text_so_far(long_llama: Path) -> None:
             first = await anext(events)
             worker.abort(1)
             rest = [event async for event in events]
+            assert isinstance(first, Delta)
             assert first.text
             assert isinstance(rest[-1], Finished)
             assert rest[-1].reason == "cancelled"

@@ -13,6 +13,7 @@ from shimmy.errors import InvalidRequest, TemplateFailed
 from shimmy.native.model import Model
 from shimmy.types import (
     ChatParams,
+    Delta,
     DetokenizeRequest,
     Finished,
     GenerateRequest,
@@ -169,7 +170,7 @@ def test_a_model_of_embeddings_reads_texts_too(tiny_embedding: Path) -> None:
 def test_texts_are_read_while_others_generate(asked: Asked) -> None:
     async def body() -> None:
         events = asked.worker.generate(request(7, max_tokens=N_CTX - 20))
-        assert await anext(events)
+        assert isinstance(await anext(events), Delta)
         assert (await asked.worker.tokenize(TokenizeRequest(8, "the cat"))).tokens
         *_, last = [event async for event in events]
         assert isinstance(last, Finished)
