@@ -219,6 +219,8 @@ def install(extras: str) -> None:
     target = f"{ROOT}[dev]" if extras == "dev" else str(ROOT)
     # Without isolation: the tools' paths stay the same, and so does what is compiled already.
     run([*pip, "-v", "--no-build-isolation", "--editable", target], "building shimmy")
+    # Where PYTHONDONTWRITEBYTECODE is set, as in many containers, every start would compile shimmy's files anew.
+    run([str(PYTHON), "-m", "compileall", "-q", str(ROOT / "shimmy")], "compiling shimmy's Python")
     # backend.cmake's warning, which went to the log.
     if "an NVIDIA GPU but no CUDA" in LOG.read_text(encoding="utf-8", errors="replace"):
         print(
