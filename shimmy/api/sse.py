@@ -66,6 +66,30 @@ class EventStream:
             self._stream.close()
             raise StreamClosedError from None
 
+    def try_send(self, events: bytes) -> None:
+        """The same where nobody needs to know that the client has gone."""
+        with contextlib.suppress(StreamClosedError):
+            self.send(events)
+
+    async def carry(self, work: Awaitable[bytes]) -> None:
+        """Await ``work``, which sends events, and send its result behind them; then nothing follows.
+
+        An error before the first event is raised and has its own status; a later one is the last event. Raises StreamClosedError.
+        """
+        try:
+            self.send(await work)
+        except StreamClosedError:
+            raise
+        except Exception as error:
+            if not self.started:
+                raise
+            if not isinstance(error, ShimmyError):
+                log.exception("%s failed", self._handler.route)
+                error = ShimmyError("an error of the server's own; its log says more")
+            self.fail(error)
+        finally:
+            self.close()
+
     def fail(self, error: ShimmyError) -> None:
         """The last event of a stream that breaks off."""
         self._handler.error_code = error.code
