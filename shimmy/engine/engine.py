@@ -12,7 +12,7 @@ from shimmy.engine.answers import Answers, Emit, cancelled
 from shimmy.engine.embedding import EmbeddingQueue
 from shimmy.engine.embedding_job import EmbeddingJob
 from shimmy.engine.pacer import Pacer
-from shimmy.engine.prefix_cache import PrefixCache, can_fork
+from shimmy.engine.prefix_cache import PrefixCache, can_copy, can_fork
 from shimmy.engine.scheduler import Part, Scheduler
 from shimmy.engine.sequence import Sequence
 from shimmy.engine.stats import EngineStats
@@ -51,7 +51,11 @@ class Engine:
         """
         facts = context.facts
         cache = PrefixCache(
-            context, n_seq_max=facts.n_seq_max, fork=can_fork(facts), max_parked=max(facts.n_ctx // 2, 1)
+            context,
+            n_seq_max=facts.n_seq_max,
+            fork=can_fork(facts),
+            copy=can_copy(facts, model.facts.n_swa),
+            max_parked=max(facts.n_ctx // 2, 1),
         )
         self._context = context
         self._embeddings = embeddings

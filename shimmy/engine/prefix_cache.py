@@ -3,6 +3,8 @@
 Each finished sequence keeps its sequence id and becomes a leaf. A prompt that continues a leaf takes the leaf over; a prompt
 that shares only a beginning forks from it by ``seq_copy``, which in a unified attention cache copies no K or V. What kind of
 memory allows that is an allow-list: forking a sliding window or a recurrent state gives wrong logits without any error.
+Of a recurrent state only the whole can be copied, at the very token up to which it was computed.
+A prompt whose beginning a running sequence is just computing waits for it, so that what comes together is computed once.
 Cells belong to the set of LoRA adapters that computed them: only a sequence of the same set finds them.
 """
 
@@ -36,9 +38,32 @@ class Lease(NamedTuple):
     n_cached: int
 
 
+class Wait(NamedTuple):
+    """The ``donor`` is about to compute the first ``n`` tokens of another prompt; ``exact``: they can be had only at that token."""
+
+    donor: Sequence
+    n: int
+    exact: bool
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether those tokens are still to come: the donor is at work, and not there yet."""
+        return self.donor.seq_id >= 0 and self.donor.n_past < self.n
+
+
 def can_fork(facts: ContextFacts) -> bool:
     """Whether a sequence of this memory may be shared from any position: full attention in one unified cache."""
     return facts.memory_kind == "attention" and facts.kv_unified
+
+
+def can_copy(facts: ContextFacts, n_swa: int) -> bool:
+    """Whether all that a sequence of this memory holds may be given to another.
+
+    A sliding window could be, but llama.cpp takes no cell back that has left the window while two sequences hold it, and has made
+    room for the windows alone: copies of a long prompt would fill it.
+    """
+    split = facts.memory_kind == "attention" and not facts.kv_unified
+    return split or (facts.memory_kind in {"recurrent", "hybrid"} and not n_swa)
 
 
 def common_prefix(a: list[int], b: list[int]) -> int:
@@ -58,11 +83,13 @@ class PrefixCache:
 
     max_parked: most tokens that leaves may hold together, but for the newest, a conversation of any length; every parked cell below the highest used one makes each decode a
     little slower.
+    fork, copy: what may be shared of a sequence, any beginning or only the whole.
     """
 
-    def __init__(self, memory: Memory, *, n_seq_max: int, fork: bool, max_parked: int) -> None:
+    def __init__(self, memory: Memory, *, n_seq_max: int, fork: bool, copy: bool = False, max_parked: int) -> None:
         self._memory = memory
         self._fork = fork
+        self._copy = copy
         self._max_parked = max_parked
         self._free = list(range(n_seq_max - 1, -1, -1))
         self._leaves: OrderedDict[int, list[int]] = OrderedDict()  # least recently used first
@@ -70,28 +97,24 @@ class PrefixCache:
         self._leased: set[int] = set()
         self.parked = 0
 
-    def lease(self, sequence: Sequence, running: Iterable[Sequence]) -> Lease | None:
+    def lease(self, sequence: Sequence, running: Iterable[Sequence]) -> Lease | Wait | None:
         """An id for the sequence with as much of its prompt as is cached; None when all ids are at work.
 
-        At least the prompt's last token is left to compute, because its logits are needed.
+        A Wait: an older running sequence is about to compute more of it than is there by now. At least the prompt's last token is
+        left to compute, because its logits are needed.
         """
-        tokens = sequence.tokens
-        if sequence.cache_prompt:
-            leaf, n_leaf = self._best_leaf(tokens, sequence.lora)
-            if leaf >= 0 and n_leaf == len(self._leaves[leaf]):
-                return self._take_over(leaf, n_leaf)
-            if self._fork:
-                source, n_shared = leaf, n_leaf
-                for other in running:
-                    if other.lora != sequence.lora:
-                        continue
-                    n = min(common_prefix(tokens, other.tokens), other.n_past, len(tokens) - 1)
-                    if n > n_shared:
-                        source, n_shared = other.seq_id, n
-                if n_shared >= MIN_FORK:
-                    return self._fork_from(source, n_shared)
-        seq_id = self._free_id(keep=-1)
-        return None if seq_id is None else Lease(seq_id, 0)
+        if not sequence.cache_prompt:
+            return self._empty()
+        leaf, n_leaf = self._best_leaf(sequence.tokens, sequence.lora)
+        whole = leaf >= 0 and n_leaf == len(self._leaves[leaf])
+        lender, n_lent, wait = self._best_running(sequence, running)
+        if wait is not None and wait.n - max(n_leaf, n_lent) >= MIN_FORK:
+            return wait
+        if n_lent > n_leaf and n_lent >= MIN_FORK:
+            return self._fork_from(lender, n_lent)
+        if whole:
+            return self._take_over(leaf, n_leaf)
+        return self._fork_from(leaf, n_leaf) if n_leaf >= MIN_FORK else self._empty()
 
     def release(self, sequence: Sequence) -> None:
         """Take a sequence's id back; what it computed becomes a leaf."""
@@ -145,6 +168,27 @@ class PrefixCache:
                 best, best_n = seq_id, n
         return best, best_n
 
+    def _best_running(self, sequence: Sequence, running: Iterable[Sequence]) -> tuple[int, int, Wait | None]:
+        """The id that can lend most now, how much that is, and who will be able to lend most.
+
+        Only an older sequence is waited for: they are few and each gets there or ends, while newer ones may come for ever.
+        """
+        lender, n_lent, wait = -1, 0, None
+        if not (self._fork or self._copy):
+            return lender, n_lent, wait
+        tokens, age = sequence.tokens, (sequence.submitted_at, sequence.id)
+        for other in running:
+            if other.lora != sequence.lora:
+                continue
+            n_common = min(common_prefix(tokens, other.tokens), len(tokens) - 1)
+            n = min(n_common, other.n_past)
+            if n > n_lent and (self._fork or n == other.n_past):
+                lender, n_lent = other.seq_id, n
+            older = (other.submitted_at, other.id) < age
+            if older and n_common > max(other.n_past, 0 if wait is None else wait.n):
+                wait = Wait(other, n_common, exact=not self._fork)
+        return lender, n_lent, wait
+
     def _unpark(self, leaf: int) -> None:
         self.parked -= len(self._leaves.pop(leaf))
         del self._leaf_lora[leaf]
@@ -165,6 +209,10 @@ class PrefixCache:
             return None
         self._memory.seq_remove(source, n)
         return self._take_over(source, n)
+
+    def _empty(self) -> Lease | None:
+        seq_id = self._free_id(keep=-1)
+        return None if seq_id is None else Lease(seq_id, 0)
 
     def _free_id(self, keep: int) -> int | None:
         if not self._free and not self.evict(keep):

@@ -6,7 +6,7 @@ from collections import deque
 from typing import NamedTuple
 
 from shimmy.engine.pacer import Pacer
-from shimmy.engine.prefix_cache import PrefixCache
+from shimmy.engine.prefix_cache import Lease, PrefixCache, Wait
 from shimmy.engine.rotation import Rotation
 from shimmy.engine.sequence import Sequence
 
@@ -30,6 +30,9 @@ class Scheduler:
         self.running: list[Sequence] = []
         self._parallel = min(parallel, n_batch)  # all of them decode in one step
         self._n_batch = n_batch
+        self._stops: dict[
+            int, int
+        ] = {}  # sequence id -> tokens after which its prefill pauses for those who wait for them
         self._full = False  # a sequence was paused for lack of cells, and nobody has finished since
 
     def add(self, sequence: Sequence) -> None:
@@ -63,22 +66,43 @@ class Scheduler:
     def admit(self, now: float) -> list[Sequence]:
         """Move waiting sequences to running while there is room for them; those that moved.
 
-        After a pause nobody enters before somebody has finished: the paused sequence would take the cells that it gave.
+        One that waits for another's prefill keeps its place among the running: those behind it enter only where they would if it
+        ran. After a pause nobody enters before somebody has finished: the paused sequence would take the cells that it gave.
         """
         entered: list[Sequence] = []
-        while self.waiting and not self._full and len(self.running) < self._parallel:
-            sequence = self.waiting[0]
-            lease = self.cache.lease(sequence, self.running)
+        self._stops.clear()
+        places = 0 if self._full else self._parallel - len(self.running)
+        for sequence in list(self.waiting) if places > 0 else ():
+            if places == 0:
+                break
+            lease = sequence.wait if sequence.wait and sequence.wait.goes_on else self._lease(sequence)
             if lease is None:
                 break
-            self.waiting.popleft()
-            sequence.seq_id, sequence.n_past = lease
-            if not sequence.started_at:  # not after a preemption: those tokens were counted when they were computed
-                sequence.started_at = now
-                sequence.n_cached = lease.n_cached
-            self.running.append(sequence)
-            entered.append(sequence)
+            places -= 1
+            if isinstance(lease, Wait):
+                self._hold(sequence, lease)
+            else:
+                self._start(sequence, lease, now)
+                entered.append(sequence)
         return entered
+
+    def _lease(self, sequence: Sequence) -> Lease | Wait | None:
+        sequence.wait = None
+        return self.cache.lease(sequence, self.running)
+
+    def _hold(self, sequence: Sequence, wait: Wait) -> None:
+        sequence.wait = wait
+        if wait.exact:
+            donor = wait.donor.seq_id
+            self._stops[donor] = min(wait.n, self._stops.get(donor, wait.n))
+
+    def _start(self, sequence: Sequence, lease: Lease, now: float) -> None:
+        self.waiting.remove(sequence)
+        sequence.seq_id, sequence.n_past = lease
+        if not sequence.started_at:  # not after a preemption: those tokens were counted when they were computed
+            sequence.started_at = now
+            sequence.n_cached = lease.n_cached
+        self.running.append(sequence)
 
     def plan(self, now: float) -> list[Part]:
         """The next step: every decoding sequence's next token, then prompts in their order of arrival, as far as the slice goes.
@@ -97,6 +121,8 @@ class Scheduler:
         for sequence in running:
             if sequence.n_pending > 1 and room > 0:
                 n = min(sequence.n_pending, room)
+                if (stop := self._stops.get(sequence.seq_id)) is not None:
+                    n = min(n, stop - sequence.n_past)
                 parts.append(Part(sequence, n))
                 room -= n
         return parts

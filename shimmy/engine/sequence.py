@@ -9,6 +9,7 @@ from shimmy.engine.output import TextOutput
 from shimmy.types import FinishReason, LoraSet, Timings, TokenLogprob, Usage
 
 if TYPE_CHECKING:
+    from shimmy.engine.prefix_cache import Wait
     from shimmy.native.chat import ChatParser
     from shimmy.native.sampler import Sampler
 
@@ -41,6 +42,7 @@ class Sequence:
         "started_at",
         "submitted_at",
         "tokens",
+        "wait",
     )
 
     def __init__(
@@ -73,6 +75,7 @@ class Sequence:
         self.lora = lora  # all its cells are computed with these adapters
         self.progress = progress  # say how far the prompt is computed
         self.logprobs: list[TokenLogprob] = []
+        self.wait: Wait | None = None  # for what it is held back; the scheduler's
         self.submitted_at = submitted_at
         self.started_at = 0.0
         self.first_token_at = 0.0

@@ -11,10 +11,11 @@ from shimmy.types import LoraSet
 class ExactMemory:
     """Sequence id -> the tokens in its cells. Refuses what the real memory refuses, or would silently get wrong."""
 
-    def __init__(self, n_seq_max: int, *, fork: bool = True) -> None:
+    def __init__(self, n_seq_max: int, *, fork: bool = True, copy: bool = False) -> None:
         self.cells: dict[int, list[int]] = {seq_id: [] for seq_id in range(n_seq_max)}
         self._lora: dict[int, LoraSet] = {}  # the adapters that computed each id's cells
         self._fork = fork
+        self._copy = copy
 
     def seq_remove(self, seq_id: int, first: int = 0, end: int = -1) -> None:
         assert end == -1
@@ -22,12 +23,17 @@ class ExactMemory:
         del self.cells[seq_id][first:]
 
     def seq_copy(self, source: int, target: int, end: int = -1) -> None:
-        assert self._fork, "forking this memory gives wrong logits"
+        whole = self._copy and end == len(self.cells[source])
+        assert self._fork or whole, "forking this memory gives wrong logits"
         assert source != target
         assert not self.cells[target]
         assert 0 < end <= len(self.cells[source])
         self.cells[target] = self.cells[source][:end]
         self._lora[target] = self._lora[source]
+
+    def lora_of(self, seq_id: int) -> LoraSet:
+        """The adapters that computed what an id holds."""
+        return self._lora.get(seq_id, ())
 
     def compute(self, sequence: Sequence, n: int) -> None:
         """What a step does: the next ``n`` pending tokens of a leased sequence enter the cache."""

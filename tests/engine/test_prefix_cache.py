@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from shimmy.engine.prefix_cache import MIN_FORK, Lease, PrefixCache, common_prefix
+from shimmy.engine.prefix_cache import MIN_FORK, Lease, PrefixCache, Wait, common_prefix
 from shimmy.engine.sequence import Sequence
 from shimmy.types import LoraSet
 from tests.engine.exact_memory import ExactMemory, make_sequence
@@ -25,12 +25,15 @@ class CacheMachine(RuleBasedStateMachine):
     """Sequences come, compute, draw, and leave in every order."""
 
     fork = True
+    copy = False
     running = Bundle("running")
 
     def __init__(self) -> None:
         super().__init__()
-        self.memory = ExactMemory(N_SEQ_MAX, fork=self.fork)
-        self.cache = PrefixCache(self.memory, n_seq_max=N_SEQ_MAX, fork=self.fork, max_parked=MAX_PARKED)
+        self.memory = ExactMemory(N_SEQ_MAX, fork=self.fork, copy=self.copy)
+        self.cache = PrefixCache(
+            self.memory, n_seq_max=N_SEQ_MAX, fork=self.fork, copy=self.copy, max_parked=MAX_PARKED
+        )
         self.active: list[Sequence] = []
         self.n_requests = 0
 
@@ -42,12 +45,27 @@ class CacheMachine(RuleBasedStateMachine):
         if lease is None:
             assert len(self.active) == N_SEQ_MAX
             return None
+        if isinstance(lease, Wait):
+            self.gains_by_waiting(sequence, lease)
+            return None
         assert 0 <= lease.n_cached < len(prompt)
         assert cache_prompt or lease.n_cached == 0
         assert self.memory.cells[lease.seq_id] == prompt[: lease.n_cached]
         sequence.seq_id, sequence.n_past = lease
         self.active.append(sequence)
         return sequence
+
+    def gains_by_waiting(self, sequence: Sequence, wait: Wait) -> None:
+        assert self.fork or self.copy
+        assert wait.goes_on
+        assert wait.donor in self.active
+        assert (wait.donor.lora, wait.exact) == (sequence.lora, not self.fork)
+        assert sequence.cache_prompt
+        assert wait.donor.tokens[: wait.n] == sequence.tokens[: wait.n]
+        held = [tokens for seq_id, tokens in self.memory.cells.items() if self.memory.lora_of(seq_id) == sequence.lora]
+        if self.fork:
+            there = [min(common_prefix(sequence.tokens, tokens), wait.n) for tokens in held]
+            assert wait.n - max(there, default=0) >= MIN_FORK
 
     @rule(sequence=running, n=st.integers(1, 20))
     def prefill(self, sequence: Sequence | None, n: int) -> None:
@@ -99,17 +117,26 @@ class ExactContinuationMachine(CacheMachine):
     fork = False
 
 
+class WholeCopyMachine(CacheMachine):
+    """The same over a memory of which only all that a sequence holds can be copied."""
+
+    fork = False
+    copy = True
+
+
 TestForkingCache = CacheMachine.TestCase
 TestForkingCache.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
 TestExactContinuationCache = ExactContinuationMachine.TestCase
 TestExactContinuationCache.settings = TestForkingCache.settings
+TestWholeCopyCache = WholeCopyMachine.TestCase
+TestWholeCopyCache.settings = TestForkingCache.settings
 
 
 def filled(memory: ExactMemory, cache: PrefixCache, request_id: int, tokens: list[int]) -> None:
     """Run one request to its end: its tokens become a leaf."""
     sequence = make_sequence(request_id, [*tokens, 99])
     lease = cache.lease(sequence, [])
-    assert lease is not None
+    assert isinstance(lease, Lease)
     sequence.seq_id, sequence.n_past = lease
     memory.compute(sequence, len(tokens) - sequence.n_past)
     cache.release(sequence)
@@ -125,7 +152,7 @@ def test_a_prompt_that_continues_a_leaf_takes_it_over_whole(fork: bool) -> None:
     memory, cache = make_cache(fork=fork)
     filled(memory, cache, 1, list(range(50)))
     lease = cache.lease(make_sequence(2, list(range(60))), [])
-    assert lease is not None
+    assert isinstance(lease, Lease)
     assert lease.n_cached == 50
     assert cache.parked == 0
 
@@ -134,7 +161,7 @@ def test_a_prompt_that_shares_a_beginning_forks_and_the_leaf_stays() -> None:
     memory, cache = make_cache()
     filled(memory, cache, 1, list(range(50)))
     lease = cache.lease(make_sequence(2, [*range(30), 7, 7, 7]), [])
-    assert lease is not None
+    assert isinstance(lease, Lease)
     assert lease.n_cached == 30
     assert cache.parked == 50
 
@@ -143,7 +170,7 @@ def test_a_prompt_that_equals_a_leaf_leaves_one_token_to_compute() -> None:
     memory, cache = make_cache()
     filled(memory, cache, 1, list(range(50)))
     lease = cache.lease(make_sequence(2, list(range(50))), [])
-    assert lease is not None
+    assert isinstance(lease, Lease)
     assert lease.n_cached == 49
 
 
@@ -151,7 +178,7 @@ def test_a_short_common_beginning_is_not_worth_a_fork() -> None:
     memory, cache = make_cache()
     filled(memory, cache, 1, list(range(50)))
     lease = cache.lease(make_sequence(2, [*range(MIN_FORK - 1), 99, 99]), [])
-    assert lease is not None
+    assert isinstance(lease, Lease)
     assert lease.n_cached == 0
 
 
@@ -159,11 +186,11 @@ def test_a_prompt_forks_from_a_sequence_that_is_still_running() -> None:
     memory, cache = make_cache()
     first = make_sequence(1, list(range(50)))
     lease = cache.lease(first, [])
-    assert lease is not None
+    assert isinstance(lease, Lease)
     first.seq_id, first.n_past = lease
     memory.compute(first, 40)
-    lease = cache.lease(make_sequence(2, list(range(60))), [first])
-    assert lease is not None
+    lease = cache.lease(make_sequence(2, [*range(45), 7, 7]), [first])
+    assert isinstance(lease, Lease)
     assert lease.n_cached == 40
 
 
@@ -171,7 +198,7 @@ def test_with_no_id_left_a_leaf_is_cut_to_the_shared_beginning() -> None:
     memory, cache = make_cache(1)
     filled(memory, cache, 1, list(range(50)))
     lease = cache.lease(make_sequence(2, [*range(30), 7]), [])
-    assert lease is not None
+    assert isinstance(lease, Lease)
     assert lease.n_cached == 30
     assert memory.cells[lease.seq_id] == list(range(30))
 
@@ -189,7 +216,7 @@ def test_a_request_without_caching_leaves_nothing_behind() -> None:
     memory, cache = make_cache()
     sequence = make_sequence(1, [1] * 20, cache_prompt=False)
     lease = cache.lease(sequence, [])
-    assert lease is not None
+    assert isinstance(lease, Lease)
     sequence.seq_id, sequence.n_past = lease
     memory.compute(sequence, 20)
     cache.release(sequence)
@@ -212,7 +239,7 @@ def test_a_conversation_longer_than_the_bound_is_kept_while_it_is_the_newest() -
     filled(memory, cache, 2, list(range(1000, 1150)))
     assert cache.parked == 150
     lease = cache.lease(make_sequence(3, [*range(1000, 1150), 7, 8]), [])
-    assert lease is not None
+    assert isinstance(lease, Lease)
     assert lease.n_cached == 150
 
 
@@ -235,13 +262,13 @@ def test_a_running_sequence_lends_nothing_to_another_set() -> None:
     memory, cache = make_cache()
     first = make_sequence(1, list(range(50)), lora=ONE)
     lease = cache.lease(first, [])
-    assert lease is not None
+    assert isinstance(lease, Lease)
     first.seq_id, first.n_past = lease
     memory.compute(first, 40)
     for lora, n_cached in ((HALF, 0), ((), 0), (ONE, 40)):
-        again = make_sequence(2, list(range(60)), lora=lora)
+        again = make_sequence(2, [*range(45), 7, 7], lora=lora)
         lease = cache.lease(again, [first])
-        assert lease is not None
+        assert isinstance(lease, Lease)
         assert lease.n_cached == n_cached
         again.seq_id = lease.seq_id
         cache.drop(again)
@@ -250,7 +277,7 @@ def test_a_running_sequence_lends_nothing_to_another_set() -> None:
 def filled_by(memory: ExactMemory, cache: PrefixCache, request_id: int, tokens: list[int], lora: LoraSet) -> Lease:
     sequence = make_sequence(request_id, [*tokens, 99], lora=lora)
     lease = cache.lease(sequence, [])
-    assert lease is not None
+    assert isinstance(lease, Lease)
     sequence.seq_id, sequence.n_past = lease
     memory.compute(sequence, len(tokens) - sequence.n_past)
     cache.release(sequence)
