@@ -5,7 +5,6 @@ Only what every command needs is imported here, so that ``shimmy --version`` ans
 
 from __future__ import annotations
 
-import difflib
 import errno
 import io
 import os
@@ -205,11 +204,12 @@ def parse(arguments: list[str]) -> Mapping[str, Any]:
     _check(given, words)
     from docopt import DocoptExit, docopt
 
+    usage = _usage_of(words[0])
     try:
-        args: Mapping[str, Any] = docopt(USAGE, argv=arguments, default_help=False)
+        args = docopt(_text_of(usage), argv=arguments, default_help=False)
     except DocoptExit:
-        raise UsageError(f"these arguments do not fit; usage: {_usage_of(words[0])}") from None
-    return args
+        raise UsageError(f"these arguments do not fit; usage: {usage}") from None
+    return {**dict.fromkeys(COMMANDS, False), **args}
 
 
 def _scan(arguments: list[str]) -> tuple[list[str], list[str]]:
@@ -271,6 +271,8 @@ def _is_number(text: str) -> bool:
 
 
 def _similar(flag: str, known: Iterable[str]) -> str:
+    import difflib  # only for who errs
+
     near = [name for name in known if len(flag) > 2 and name.startswith(flag)]
     near = near or difflib.get_close_matches(flag, known, n=1, cutoff=0.7)
     return f": did you mean {' or '.join(sorted(near))}?" if near else ""
@@ -293,6 +295,11 @@ def _usage_of(command: str) -> str:
     """The usage of one command in one line."""
     patterns = re.split(r"\n  (?=shimmy )", "\n" + _usages())
     return next(" ".join(p.split()) for p in patterns if p.startswith(f"shimmy {command}"))
+
+
+def _text_of(usage: str) -> str:
+    """The usage text with this usage alone: docopt's time goes with what it has to read."""
+    return f"Usage:\n  {usage}\n\n{USAGE.split(_usages(), 1)[1]}"
 
 
 def _say(message: str) -> None:

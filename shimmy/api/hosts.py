@@ -7,8 +7,6 @@ import socket
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
-import psutil
-
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -58,6 +56,8 @@ def _name_of(host: str) -> str:
 
 
 def _own_addresses() -> set[str]:
+    import psutil  # a server on loopback listens sooner without it
+
     kinds = {socket.AF_INET, socket.AF_INET6}
     interfaces = psutil.net_if_addrs().values()
     return {address.address.partition("%")[0] for each in interfaces for address in each if address.family in kinds}

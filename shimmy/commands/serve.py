@@ -11,6 +11,7 @@ from shimmy import __version__
 from shimmy.config import Config
 from shimmy.errors import ShimmyError
 from shimmy.logs import start_logging
+from shimmy.models.served import ServedModel
 from shimmy.server import Server, serve
 
 
@@ -22,15 +23,35 @@ def run(config: Config, args: Mapping[str, Any]) -> int:  # noqa: ARG001 - every
 
 
 async def _start_up(server: Server) -> None:
-    """Say where the server is, and load the models that were named."""
-    config, pool = server.services.config, server.services.pool
-    print(f"shimmy {__version__} listens on http://{_shown(config.bind)}:{server.port}", flush=True)
-    for model in await pool.name_models(config.models):
+    """Say where the server is, load the models that were named, and say what there is.
+
+    Raises what naming them raises, before anything is said: a server with a wrong name was meant otherwise.
+    """
+    config, services = server.services.config, server.services
+    named = await services.pool.name_models(config.models)
+    print(f"shimmy {__version__} listens on {_url(config.bind, server.port)}", flush=True)
+
+    from shimmy.commands.banner import Banner  # what listening does not wait for
+
+    here = "localhost" if config.bind in {"0.0.0.0", "::"} else config.bind  # noqa: S104 - it is no address to go to
+    banner = Banner(config, _url(here, server.port), keys=bool(services.keys))
+    loading = asyncio.create_task(_load(named))
+    try:
+        banner.show_models(await services.pool.infos())
+        await banner.show_devices()
+        await loading
+    finally:
+        loading.cancel()
+
+
+async def _load(models: list[ServedModel]) -> None:
+    """One after the other; one that cannot be loaded is said, and the others are."""
+    for model in models:
         try:
             await model.load()
         except ShimmyError as error:
             print(f"shimmy: {error.message}", file=sys.stderr)
 
 
-def _shown(address: str) -> str:
-    return f"[{address}]" if ":" in address else address
+def _url(address: str, port: int) -> str:
+    return f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"

@@ -27,9 +27,8 @@ def config(**flags: str) -> Config:
 def machine(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """ggml's devices, for the test to change."""
     devices: list[dict[str, Any]] = [CPU]
-    build = {"ok": True, "backend": "cuda", "llama_cpp": "x", "threads": "own", "library": "y", "devices": devices}
-    monkeypatch.setattr(diag, "_build", lambda: build)
-    monkeypatch.setattr(diag, "unused_because", lambda _backend, _used: [])
+    facts = {"backend": "cuda", "llama_cpp": "x", "threads": "own", "library": "y"}
+    monkeypatch.setattr(diag, "survey", lambda: {"ok": True, **facts, "devices": devices, "unused": []})
     return devices
 
 
@@ -132,8 +131,9 @@ def test_devices_that_no_model_could_be_loaded_on_are_named(
 def test_a_gpu_without_a_back_end_is_the_first_thing_said(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(diag, "unused_because", lambda backend, used: [f"{backend} {len(used)}"])
+    found = diag.survey()
+    monkeypatch.setattr(diag, "survey", lambda: {**found, "unused": ["a GPU is here"]})
     assert diag.run(config(), {"--json": False}) == 0
-    assert capsys.readouterr().err == "WARNING: cuda 0\n"
+    assert capsys.readouterr().err == "WARNING: a GPU is here\n"
     assert diag.run(config(), {"--json": True}) == 0
-    assert json.loads(capsys.readouterr().out)["warnings"] == ["cuda 0"]
+    assert json.loads(capsys.readouterr().out)["warnings"] == ["a GPU is here"]
