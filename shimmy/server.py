@@ -17,7 +17,9 @@ from tornado.web import Application
 from shimmy.api.base import UnknownPath
 from shimmy.api.departures import Departures
 from shimmy.api.hosts import Hosts, is_loopback
+from shimmy.api.journal import Journal
 from shimmy.api.keys import KeyRing
+from shimmy.api.limits import Limits
 from shimmy.api.metrics import Metrics
 from shimmy.api.rates import Rates
 from shimmy.api.routes import all_routes
@@ -32,22 +34,25 @@ log = logging.getLogger("shimmy.server")
 
 _HEADER_LIMIT = 32_768
 _NO_LIMIT = 2**40  # of Tornado's, which would answer in its own words; api/base.py has ours
-_HEAD_TIMEOUT_S = _BODY_TIMEOUT_S = 14.0
 _BACKLOG = 1024
+_LIMITS = Limits()
 
 
-def make_services(config: Config, keys: KeyRing) -> Services:
+def make_services(config: Config, keys: KeyRing, limits: Limits) -> Services:
     """What the handlers share. In the loop that the server will run in."""
+    metrics = Metrics()
     return Services(
         config=config,
         pool=ModelPool(config),
         keys=keys,
         hosts=Hosts(config.bind, config.allowed_hosts, config.cors_origins),
-        metrics=Metrics(),
+        metrics=metrics,
         rates=Rates(config.rate_limit),
         running=Running(),
         departures=Departures(),
         ticker=Ticker(),
+        journal=Journal(metrics),
+        limits=limits,
     )
 
 
@@ -68,7 +73,7 @@ def make_app(services: Services) -> Application:
 class Server:
     """Listens, serves, drains, ends. Made and used in one loop."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, limits: Limits = _LIMITS) -> None:
         """Listen. Raises UsageError where that would not be safe, ShimmyError where the address cannot be had."""
         keys = KeyRing(config.api_keys, config.api_key_file)
         if not is_loopback(config.bind) and not keys:
@@ -77,26 +82,27 @@ class Server:
             )
         sockets = _listen(config.bind, config.port)
         self.port: int = sockets[0].getsockname()[1]
-        self.services = make_services(config, keys)
+        self.services = make_services(config, keys, limits)
         self._http = HTTPServer(
             make_app(self.services),
             max_header_size=_HEADER_LIMIT,
             max_body_size=_NO_LIMIT,
-            idle_connection_timeout=_HEAD_TIMEOUT_S,
-            body_timeout=_BODY_TIMEOUT_S,
+            idle_connection_timeout=limits.head_s,
+            body_timeout=limits.body_s,
         )
         self._http.add_sockets(sockets)
 
     async def drain(self) -> None:
         """Take no more requests, and wait for those that run, as long as the configuration allows."""
-        self.services.stopping = True
         self._http.stop()
+        self.services.stop()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.services.idle.wait(), self.services.config.drain_timeout_s)
 
     async def close(self) -> None:
         """End at once: open streams break off, workers end."""
         self._http.stop()
+        self.services.stop()
         await self.services.pool.close()
         await self._http.close_all_connections()
         self.services.departures.close()

@@ -11,11 +11,12 @@ from types import TracebackType
 from typing import Any, ClassVar, TypeVar
 
 import msgspec
-from tornado.iostream import StreamClosedError
+from tornado.iostream import IOStream, StreamBufferFullError, StreamClosedError
 from tornado.web import HTTPError, RequestHandler, stream_request_body
 
 from shimmy.api.errors import error_json, kind_of, retry_after
 from shimmy.api.keys import ANYBODY
+from shimmy.api.outgoing import LastBytes
 from shimmy.api.services import Services
 from shimmy.errors import (
     Forbidden,
@@ -23,9 +24,7 @@ from shimmy.errors import (
     MethodNotAllowed,
     NotFound,
     PayloadTooLarge,
-    ServerBusy,
     ShimmyError,
-    Unauthorized,
     UnsupportedMediaType,
 )
 
@@ -35,19 +34,22 @@ JSON = "application/json"
 _T = TypeVar("_T")
 _REQUEST_ID = re.compile(r"[\w.:-]{1,128}")
 _PATH = re.compile(r" - at `\$(.*)`$")
-_CALLER_GONE = 499  # in the log and the metrics, as nginx counts it
-_RETRY_S = 1
+CALLER_GONE = 499  # in the log and the metrics, as nginx counts it
 
 
 @stream_request_body
 class ApiHandler(RequestHandler):
     """A request's life. Subclasses define ``get``, ``post`` and the like, and raise ShimmyError.
 
-    needs_key  False: answered without a key, a free place and a rate; for health and documentation
-    route      the path's pattern, for the metrics
+    needs_key    False: answered without a key, a free place and a rate; for health and documentation
+    needs_place  False: answered at once, also when the server has no place for more requests or is stopping
+    open_methods  those that pages of any origin may use, whose answers they cannot read
+    route        the path's pattern, for the metrics
     """
 
     needs_key: ClassVar[bool] = True
+    needs_place: ClassVar[bool] = True
+    open_methods: ClassVar[frozenset[str]] = frozenset({"GET", "HEAD"})
     route: ClassVar[str] = ""
 
     def initialize(self, services: Services) -> None:
@@ -57,7 +59,7 @@ class ApiHandler(RequestHandler):
         self.started = time.monotonic()
         self.error_code: str | None = None
         self._chunks: list[bytes] = []
-        self._n_body = 0
+        self._n_body = self._n_answer = 0
         self._counted = False
         self._gone = False
         self._task: asyncio.Task[Any] | None = None
@@ -78,15 +80,12 @@ class ApiHandler(RequestHandler):
             raise MethodNotAllowed(self.request.method or "?", self.allowed_methods())
         if not self.needs_key or self.request.method == "OPTIONS":
             return
-        services = self.services
-        self.client = self._identify()
-        if services.stopping:
-            raise ServerBusy("the server is stopping", retry_after=_RETRY_S)
-        services.rates.take(self.client or self.request.remote_ip or "")
-        if services.active >= services.config.max_active:
-            raise ServerBusy(f"{services.active} requests are being answered: try again later", retry_after=_RETRY_S)
-        services.enter()
-        self._counted = True
+        self.client = self.identify()
+        if self.needs_place:
+            self.services.admit(self.client or self.request.remote_ip or "")
+            self._counted = True
+        else:
+            self.services.rates.take(self.client or self.request.remote_ip or "")
         self._check_body_head()
 
     def data_received(self, chunk: bytes) -> None:
@@ -134,6 +133,7 @@ class ApiHandler(RequestHandler):
     def answer_json(self, data: bytes, status: int = 200) -> None:
         """Finish with JSON that is made."""
         self.set_status(status)
+        self._n_answer = len(data)
         self.set_header("Content-Length", str(len(data)))
         self.finish(data)
 
@@ -159,16 +159,15 @@ class ApiHandler(RequestHandler):
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Only a bug has a traceback in the log; refusals are in the access log."""
-        if isinstance(value, ShimmyError | HTTPError | StreamClosedError):
+        if isinstance(value, ShimmyError | HTTPError | StreamClosedError | StreamBufferFullError):
             return
         log.error("%s %s failed", self.request.method, self.route, exc_info=(kind, value, traceback))  # type: ignore[arg-type]
 
     async def until_gone(self, work: Any) -> None:
         """Await ``work``, and give it up when the client goes away."""
         self._task = asyncio.current_task()
-        connection = self.request.connection
-        stream = getattr(connection, "stream", None)
-        fd = stream.fileno().fileno() if stream is not None and not stream.closed() else -1
+        stream = self.stream
+        fd = stream.socket.fileno() if stream is not None and not stream.closed() else -1
         if fd >= 0:
             self.services.departures.watch(fd, self.on_connection_close)
         try:
@@ -183,10 +182,16 @@ class ApiHandler(RequestHandler):
             if fd >= 0:
                 self.services.departures.forget(fd)
 
+    @property
+    def stream(self) -> IOStream | None:
+        """The connection's; None where it is not HTTP's any more."""
+        stream = getattr(self.request.connection, "stream", None)
+        assert stream is None or isinstance(stream, IOStream)
+        return stream
+
     def close_connection(self) -> None:
         """Let nobody wait for the rest of an answer that will not come."""
-        stream = getattr(self.request.connection, "stream", None)
-        if stream is not None:
+        if (stream := self.stream) is not None:
             stream.close()
 
     def on_connection_close(self) -> None:
@@ -197,23 +202,24 @@ class ApiHandler(RequestHandler):
             task.cancel()
 
     def on_finish(self) -> None:
-        """Count the request and write it into the log."""
-        status = _CALLER_GONE if self._gone else self.get_status()
+        """Write the request down, and look after what is still on its way."""
+        status = CALLER_GONE if self._gone else self.get_status()
         if self._counted:
             self._counted = False
             self.services.leave()
-        seconds = time.monotonic() - self.started
-        self.services.metrics.answered(self.route, self.request.method or "?", status, seconds)
-        level = logging.WARNING if status >= 500 else logging.INFO
-        if log.isEnabledFor(level) and (self.needs_key or status >= 400):
-            log.log(
-                level,
-                "%s %s %d",
-                self.request.method,
-                self.request.path,
-                status,
-                extra={"request_id": self.request_id, "ms": round(1e3 * seconds, 1), "code": self.error_code},
-            )
+        self.services.journal.answered(
+            self.request.method or "?",
+            self.request.path,
+            status,
+            route=self.route,
+            started=self.started,
+            request_id=self.request_id,
+            code=self.error_code,
+            quiet=not self.needs_key,
+        )
+        stream = self.stream
+        if stream is not None and stream.writing():
+            LastBytes(stream, self.services.limits, self.services.ticker, self._n_answer)
 
     def _check_caller(self) -> None:
         hosts, headers = self.services.hosts, self.request.headers
@@ -226,21 +232,19 @@ class ApiHandler(RequestHandler):
             self.set_header("Access-Control-Allow-Origin", allowed)
             self.set_header("Access-Control-Expose-Headers", "X-Request-Id, Retry-After")
             self.set_header("Vary", "Origin")
-        if self.request.method not in {"GET", "HEAD"} and not hosts.allows_origin(origin, self.request.host):
+        if self.request.method not in self.open_methods and not hosts.allows_origin(origin, self.request.host):
             raise Forbidden("pages of this origin may not call the server: --cors-origins adds one")
 
-    def _identify(self) -> str:
-        keys = self.services.keys
-        if not keys:
-            return ANYBODY
+    def identify(self) -> str:
+        """Whose request this is, by its headers. Raises Unauthorized."""
+        return self.services.keys.identify(self.key_given)
+
+    @property
+    def key_given(self) -> str | None:
+        """The key in the headers."""
         headers = self.request.headers
         scheme, _, bearer = headers.get("Authorization", "").partition(" ")
-        key = bearer.strip() if scheme.lower() == "bearer" else headers.get("X-Api-Key")
-        client = keys.client(key)
-        if client is None:
-            what = "this key is not known" if key else "a key is needed"
-            raise Unauthorized(f"{what}: send Authorization: Bearer KEY, or x-api-key: KEY")
-        return client
+        return bearer.strip() if scheme.lower() == "bearer" else headers.get("X-Api-Key")
 
     def _check_body_head(self) -> None:
         headers = self.request.headers
@@ -260,7 +264,7 @@ class UnknownPath(ApiHandler):
     def prepare(self) -> None:
         """Raises NotFound, after the checks that every request passes."""
         self._check_caller()
-        self._identify()
+        self.identify()
         raise NotFound(f"there is no {self.request.path}: /docs shows what there is")
 
 
@@ -282,6 +286,8 @@ def decode_body(data: bytes | str, kind: type[_T]) -> _T:
 
 def _as_error(status: int, error: BaseException | None) -> ShimmyError:
     """What Tornado itself refuses, or a bug."""
+    if status == 405:
+        return MethodNotAllowed("this method", ["GET", "POST", "OPTIONS"])
     if isinstance(error, HTTPError) and 400 <= status < 500:
         return InvalidRequest(error.log_message or "the request cannot be read")
     return ShimmyError("an error of the server's own; its log says more")

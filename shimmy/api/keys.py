@@ -7,7 +7,7 @@ import hmac
 from collections.abc import Iterable
 from pathlib import Path
 
-from shimmy.errors import UsageError
+from shimmy.errors import Unauthorized, UsageError
 
 ANYBODY = ""
 """The client where no keys are configured."""
@@ -42,6 +42,16 @@ class KeyRing:
             if hmac.compare_digest(known, digest):
                 found = known
         return found.hex()[:16] if found is not None else None
+
+    def identify(self, key: str | None) -> str:
+        """``client``, and ANYBODY where there are no keys. Raises Unauthorized."""
+        if not self:
+            return ANYBODY
+        client = self.client(key)
+        if client is None:
+            what = "this key is not known" if key else "a key is needed"
+            raise Unauthorized(f"{what}: send Authorization: Bearer KEY, or x-api-key: KEY")
+        return client
 
     def _read(self) -> list[bytes]:
         if self._file is None:

@@ -13,6 +13,7 @@ from shimmy.types import Timings, Usage
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+_METHODS = {"GET", "HEAD", "POST", "DELETE", "OPTIONS", "MESSAGE"}
 _GAPS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5)
 
 
@@ -33,27 +34,30 @@ class Metrics:
             buckets=_SECONDS, registry=registry,
         )  # fmt: skip
         self._gap = Histogram(
-            "shimmy_inter_token_seconds", "Between two pieces of text of one answer", ["model"],
+            "shimmy_inter_token_latency_seconds", "Between two pieces of text of one answer", ["model"],
             buckets=_GAPS, registry=registry,
         )  # fmt: skip
         self._queue = Histogram(
-            "shimmy_queue_seconds", "From a request's arrival to the first step with it", ["model"],
+            "shimmy_queue_time_seconds", "From a request's arrival to the first step with it", ["model"],
             buckets=_SECONDS, registry=registry,
         )  # fmt: skip
         self._prompt = Counter(
             "shimmy_prompt_tokens", "Tokens of prompts, cached ones too", ["model"], registry=registry
         )
         self._cached = Counter(
-            "shimmy_prompt_tokens_cached",
+            "shimmy_cached_prompt_tokens",
             "Tokens of prompts that were not computed again",
             ["model"],
             registry=registry,
         )
-        self._hits = Counter("shimmy_prefix_hits", "Prompts of which a part was cached", ["model"], registry=registry)
+        self._hits = Counter(
+            "shimmy_prefix_cache_hits", "Prompts of which a part was cached", ["model"], registry=registry
+        )
         self._generated = Counter("shimmy_generated_tokens", "Generated tokens", ["model"], registry=registry)
 
     def answered(self, route: str, method: str, status: int, seconds: float) -> None:
-        """One request over HTTP has its answer."""
+        """One request has its answer, or one message of a WebSocket, whose method is MESSAGE."""
+        method = method if method in _METHODS else "other"  # a client could name any, and each would stay here
         self._requests.labels(route, method, str(status)).inc()
         self._seconds.labels(route).observe(seconds)
 

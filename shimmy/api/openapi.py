@@ -81,12 +81,14 @@ def _tag(name: str) -> Schema:
 
 
 class _SchemaOf:
-    """The schema of a type that a route names."""
+    """The schema of a type that a route names, or of several, of which each may come."""
 
     def __init__(self, kinds: list[Any], schemas: list[Schema]) -> None:
         self._found = list(zip(kinds, schemas, strict=True))
 
     def __call__(self, kind: Any) -> Schema:
+        if isinstance(kind, tuple):
+            return {"anyOf": [self(each) for each in kind]}
         return next(schema for known, schema in self._found if known is kind)
 
 
@@ -94,7 +96,8 @@ def _schemas(routes: list[Route]) -> tuple[_SchemaOf, Schema]:
     kinds: list[Any] = [ErrorAnswer]
     for route in routes:
         for operation in route.operations:
-            kinds += [kind for kind in (operation.body, operation.answer, operation.events) if kind is not None]
+            for kind in (operation.body, operation.answer, operation.events):
+                kinds += kind if isinstance(kind, tuple) else [] if kind is None else [kind]
     schemas, components = schemas_of(kinds)
     return _SchemaOf(kinds, schemas), {"schemas": components}
 

@@ -14,7 +14,7 @@ from shimmy.api.base import ApiHandler
 PATH_NAME = re.compile(r"\{(\w+)\}")
 """The parts of a path that vary."""
 WEBSOCKET = 101
-"""The status of an operation that becomes a WebSocket; its body and events are the messages."""
+"""The status of an operation that becomes a WebSocket; its body and events are the messages, a tuple where there are several."""
 
 
 class Operation(NamedTuple):

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from shimmy.api.departures import Departures
 from shimmy.api.hosts import Hosts
+from shimmy.api.journal import Journal
 from shimmy.api.keys import KeyRing
+from shimmy.api.limits import Limits
 from shimmy.api.metrics import Metrics
 from shimmy.api.rates import Rates
 from shimmy.api.running import Running
 from shimmy.api.ticker import Ticker
 from shimmy.config import Config
+from shimmy.errors import ServerBusy
 from shimmy.models.pool import ModelPool
+
+_RETRY_S = 1
 
 
 def _set_event() -> asyncio.Event:
@@ -28,7 +34,7 @@ class Services:
     """One server's parts; made by server.py. The loop that the server runs in owns all of them.
 
     active     requests that are being answered; ``idle`` is set while there are none
-    stopping   the server takes no more requests
+    stopping   the server takes no more requests; ``stop_listeners`` are called when that begins
     """
 
     config: Config
@@ -40,10 +46,28 @@ class Services:
     running: Running
     departures: Departures
     ticker: Ticker
+    journal: Journal
+    limits: Limits
     active: int = 0
     idle: asyncio.Event = field(default_factory=_set_event)
     stopping: bool = False
+    stop_listeners: set[Callable[[], None]] = field(default_factory=set)
     started_at: float = field(default_factory=time.monotonic)
+
+    def admit(self, client: str) -> None:
+        """One more request of ``client`` is being answered. Raises ServerBusy, RateLimited."""
+        if self.stopping:
+            raise ServerBusy("the server is stopping", retry_after=_RETRY_S)
+        self.rates.take(client)
+        if self.active >= self.config.max_active:
+            raise ServerBusy(f"{self.active} requests are being answered: try again later", retry_after=_RETRY_S)
+        self.enter()
+
+    def stop(self) -> None:
+        """Take no more requests."""
+        self.stopping = True
+        for listener in list(self.stop_listeners):
+            listener()
 
     def enter(self) -> None:
         """One more request is being answered."""

@@ -7,7 +7,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +15,7 @@ from http.client import HTTPConnection, HTTPMessage
 from pathlib import Path
 from typing import Any
 
+from shimmy.api.limits import Limits
 from shimmy.config import load_config
 from shimmy.models.served import ServedModel
 from shimmy.server import Server
@@ -103,6 +104,12 @@ class Running:
         """Until something of the server, looked at in its loop, holds."""
         self.call(_until(holds))
 
+    def wait_until_idle(self) -> None:
+        """Until neither the server nor the worker has anything to do."""
+        self.wait_until(lambda: not self.served.admission.active and not self.served.admission.waiting)
+        self.wait_until(lambda: not self.server.services.active)
+        self.call(_until_worker_idle(self.served))
+
     def call(self, work: Any) -> Any:
         """Run a coroutine in the server's loop."""
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(PATIENCE_S)
@@ -144,9 +151,21 @@ async def _until(holds: Callable[[], bool]) -> None:
         await asyncio.sleep(0.002)
 
 
+async def _until_worker_idle(model: ServedModel) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while (pong := await model.pong(PATIENCE_S)) is not None:
+        assert pong.stats is not None
+        if not pong.stats.running and not pong.stats.waiting:
+            return
+        assert time.monotonic() < deadline
+
+
 @contextmanager
-def serving(*models: Path, **settings: object) -> Iterator[Running]:
-    """A server with the models of these files, by the names of SHIMMY_* variables: ``parallel=2``."""
+def serving(*models: Path, limits: Mapping[str, float] | None = None, **settings: object) -> Iterator[Running]:
+    """A server with the models of these files, by the names of SHIMMY_* variables: ``parallel=2``.
+
+    ``limits``: fields of shimmy.api.limits.Limits that a test does not wait for.
+    """
     environ = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     environ |= {f"SHIMMY_{name.upper()}": str(value) for name, value in settings.items()}
     environ |= {"SHIMMY_CONFIG": os.devnull, "SHIMMY_PORT": "0"}
@@ -155,7 +174,7 @@ def serving(*models: Path, **settings: object) -> Iterator[Running]:
     environ.setdefault("SHIMMY_STORE", str(models[0].parent / "no-store") if models else os.devnull)
     config = load_config({}, environ)._replace(default_folders=(), models=tuple(map(str, models)))
     started: Future[Running] = Future()
-    thread = threading.Thread(target=lambda: asyncio.run(_live(config, started)))
+    thread = threading.Thread(target=lambda: asyncio.run(_live(config, Limits(**(limits or {})), started)))
     thread.start()
     running = started.result(PATIENCE_S)
     try:
@@ -169,9 +188,9 @@ def serving(*models: Path, **settings: object) -> Iterator[Running]:
 _STOPS: dict[int, asyncio.Event] = {}
 
 
-async def _live(config: Any, started: Future[Running]) -> None:
+async def _live(config: Any, limits: Limits, started: Future[Running]) -> None:
     try:
-        server = Server(config)
+        server = Server(config, limits)
     except BaseException as error:
         started.set_exception(error)
         raise

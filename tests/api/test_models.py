@@ -87,7 +87,7 @@ def test_a_file_that_is_no_model_is_an_error_with_a_status(tmp_path: Path, tiny_
 
 def test_an_unload_waits_for_running_requests_and_refuses_new_ones(tiny_llama: Path) -> None:
     with serving(tiny_llama) as server:
-        stream = server.open_stream("/api/generate", {**LONG, "stream": True})
+        stream = server.open_stream("/api/generate", {**LONG, "max_tokens": 300, "stream": True})
         stream.event()
         unloaded: list[Answer] = []
         unloading = threading.Thread(target=lambda: unloaded.append(server.post(f"/api/models/{server.model}/unload")))

@@ -1,0 +1,21 @@
+"""How long and how much a connection may keep the server waiting."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Limits(NamedTuple):
+    """Seconds and bytes; no setting, but tests are not as patient.
+
+    head_s, body_s   for a request's head, its body, and the key that a socket sends first
+    stall_s          until a reader that takes nothing is cut off
+    silence_s        of a stream, until it says that it is still there
+    most_unread      bytes that wait for one reader; more cut it off
+    """
+
+    head_s: float = 14.0
+    body_s: float = 14.0
+    stall_s: float = 30.0
+    silence_s: float = 15.0
+    most_unread: int = 1 << 20

@@ -1,0 +1,73 @@
+"""POST /api/cancel: by the id that the client gave, or was given."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+
+from tests.api.serving import Answer, Running, serving
+
+LONG = {"model": "default", "prompt": "hello", "temperature": 0, "max_tokens": 1900, "ignore_eos": True}
+
+
+def test_a_stream_that_is_cancelled_ends_with_that_reason(server: Running) -> None:
+    stream = server.open_stream("/api/generate", {**LONG, "stream": True})
+    stream.event()
+    name = stream.response.headers["X-Request-Id"]
+    assert server.post("/api/cancel", {"id": name}).json == {"cancelled": True}
+    *_, last, done = stream.rest()
+    assert json.loads(last)["choices"][0]["finish_reason"] == "cancelled"
+    assert done == "[DONE]"
+    assert server.post("/api/cancel", {"id": name}).json == {"cancelled": False}
+
+
+def test_a_request_is_cancelled_by_the_id_that_it_came_with(tiny_llama: Path) -> None:
+    """One that runs answers with what it has, one that waits says that it was cancelled."""
+    with serving(tiny_llama, parallel=1) as server:
+        answers: dict[str, Answer] = {}
+
+        def ask(name: str) -> None:
+            answers[name] = server.post("/api/generate", LONG, X_Request_Id=name)
+
+        threads = {}
+        for name in ("first", "second", "third"):  # one place, and one more ahead of it
+            threads[name] = threading.Thread(target=ask, args=(name,))
+            threads[name].start()
+            n = len(threads)
+            server.wait_until(lambda n=n: server.served.admission.active + server.served.admission.waiting == n)  # type: ignore[misc]
+        server.wait_until(lambda: server.served.status == "ready")
+        for name in ("third", "first", "second"):
+            while not server.post("/api/cancel", {"id": name}).json["cancelled"]:
+                assert threads[name].is_alive()
+            threads[name].join()
+        assert (answers["third"].status, answers["third"].error["code"]) == (409, "cancelled")
+        assert answers["first"].json["choices"][0]["finish_reason"] == "cancelled"
+        server.wait_until_idle()
+
+
+def test_a_client_cancels_only_its_own_requests(tiny_llama: Path) -> None:
+    with serving(tiny_llama, api_keys="one,two") as server:
+        server.headers["X-Api-Key"] = "one"
+        stream = server.open_stream("/api/generate", {**LONG, "stream": True})
+        stream.event()
+        name = stream.response.headers["X-Request-Id"]
+        assert server.post("/api/cancel", {"id": name}, X_Api_Key="two").json == {"cancelled": False}
+        assert server.post("/api/cancel", {"id": name}).json == {"cancelled": True}
+        stream.rest()
+
+
+def test_a_server_without_a_place_for_more_requests_cancels_still(tiny_llama: Path) -> None:
+    with serving(tiny_llama, max_active=1) as server:
+        stream = server.open_stream("/api/generate", {**LONG, "stream": True})
+        stream.event()
+        assert server.post("/api/generate", LONG).status == 503
+        name = stream.response.headers["X-Request-Id"]
+        assert server.post("/api/cancel", {"id": name}).json == {"cancelled": True}
+        stream.rest()
+
+
+def test_an_id_is_needed(server: Running) -> None:
+    for body in ({}, {"id": ""}, {"id": 3}):
+        answer = server.post("/api/cancel", body)
+        assert (answer.status, answer.error["code"]) == (400, "invalid_request")
