@@ -161,6 +161,7 @@ class GenerateRequest(msgspec.Struct, frozen=True, array_like=True):
     spm_infill   the suffix goes to the model before the prompt, as some models want it
     lora         (index among the loaded adapters, scale); None: as they were loaded; 0 is off, and so is what is not named
     chat         what to do with ``messages`` and their answer
+    partition    cells are reused between requests of equal partitions alone: what one asker sent cannot be timed by another
     return_progress  also Progress events: when the first step begins, and after each that computes a part of the prompt
     """
 
@@ -179,6 +180,7 @@ class GenerateRequest(msgspec.Struct, frozen=True, array_like=True):
     spm_infill: bool = False
     chat: ChatParams = ChatParams()
     return_progress: bool = False
+    partition: str = ""
 
 
 class EmbedRequest(msgspec.Struct, frozen=True, array_like=True):

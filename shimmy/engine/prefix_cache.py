@@ -5,7 +5,8 @@ that shares only a beginning forks from it by ``seq_copy``, which in a unified a
 memory allows that is an allow-list: forking a sliding window or a recurrent state gives wrong logits without any error.
 Of a recurrent state only the whole can be copied, at the very token up to which it was computed.
 A prompt whose beginning a running sequence is just computing waits for it, so that what comes together is computed once.
-Cells belong to the set of LoRA adapters that computed them: only a sequence of the same set finds them.
+Cells belong to the set of LoRA adapters that computed them and to the partition of who asked: only a sequence of the same two
+finds them.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
-from shimmy.engine.sequence import Sequence
-from shimmy.types import ContextFacts, LoraSet
+from shimmy.engine.sequence import Kin, Sequence
+from shimmy.types import ContextFacts
 
 MIN_FORK = 8  # shared tokens below which a fork saves less than its scan over the cells costs
 _STRIDE = 256
@@ -93,7 +94,7 @@ class PrefixCache:
         self._max_parked = max_parked
         self._free = list(range(n_seq_max - 1, -1, -1))
         self._leaves: OrderedDict[int, list[int]] = OrderedDict()  # least recently used first
-        self._leaf_lora: dict[int, LoraSet] = {}  # of each leaf
+        self._leaf_kin: dict[int, Kin] = {}  # of each leaf
         self._leased: set[int] = set()
         self.parked = 0
 
@@ -105,7 +106,7 @@ class PrefixCache:
         """
         if not sequence.cache_prompt:
             return self._empty()
-        leaf, n_leaf = self._best_leaf(sequence.tokens, sequence.lora)
+        leaf, n_leaf = self._best_leaf(sequence.tokens, sequence.kin)
         whole = leaf >= 0 and n_leaf == len(self._leaves[leaf])
         lender, n_lent, wait = self._best_running(sequence, running)
         if wait is not None and wait.n - max(n_leaf, n_lent) >= MIN_FORK:
@@ -122,7 +123,7 @@ class PrefixCache:
         self._leased.discard(seq_id)
         if sequence.n_past and sequence.cache_prompt:
             self._leaves[seq_id] = sequence.tokens[: sequence.n_past]
-            self._leaf_lora[seq_id] = sequence.lora
+            self._leaf_kin[seq_id] = sequence.kin
             self.parked += sequence.n_past
             while self.parked > self._max_parked and self.evict(keep=seq_id):
                 pass
@@ -154,13 +155,13 @@ class PrefixCache:
             raise AssertionError(f"sequence ids are lost or doubled: {everyone}")
         if self.parked != sum(map(len, self._leaves.values())):
             raise AssertionError("the count of parked tokens is wrong")
-        if self._leaf_lora.keys() != self._leaves.keys():
-            raise AssertionError("a leaf has no set of adapters, or a set no leaf")
+        if self._leaf_kin.keys() != self._leaves.keys():
+            raise AssertionError("a leaf belongs to nobody, or somebody has no leaf")
 
-    def _best_leaf(self, tokens: list[int], lora: LoraSet) -> tuple[int, int]:
+    def _best_leaf(self, tokens: list[int], kin: Kin) -> tuple[int, int]:
         best, best_n = -1, 0
         for seq_id, cached in self._leaves.items():
-            if self._leaf_lora[seq_id] != lora:
+            if self._leaf_kin[seq_id] != kin:
                 continue
             n = min(common_prefix(tokens, cached), len(tokens) - 1)
             whole = n == len(cached)
@@ -178,7 +179,7 @@ class PrefixCache:
             return lender, n_lent, wait
         tokens, age = sequence.tokens, (sequence.submitted_at, sequence.id)
         for other in running:
-            if other.lora != sequence.lora:
+            if other.kin != sequence.kin:
                 continue
             n_common = min(common_prefix(tokens, other.tokens), len(tokens) - 1)
             n = min(n_common, other.n_past)
@@ -191,7 +192,7 @@ class PrefixCache:
 
     def _unpark(self, leaf: int) -> None:
         self.parked -= len(self._leaves.pop(leaf))
-        del self._leaf_lora[leaf]
+        del self._leaf_kin[leaf]
 
     def _take_over(self, leaf: int, n: int) -> Lease:
         self._unpark(leaf)

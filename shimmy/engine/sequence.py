@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from shimmy.native.sampler import Sampler
 
 
+Kin = tuple[LoraSet, str]
+"""A set of adapters and a partition of askers: only sequences of the same two share cells."""
+
+
 class Sequence:
     """Prompt and generated tokens, how many of them the KV cache holds, and what to do with the next.
 
@@ -25,6 +29,7 @@ class Sequence:
         "cache_prompt",
         "first_token_at",
         "id",
+        "kin",
         "last_token_at",
         "limit",
         "logprobs",
@@ -56,6 +61,7 @@ class Sequence:
         parser: ChatParser | None = None,
         cache_prompt: bool = True,
         lora: LoraSet = (),
+        partition: str = "",
         progress: bool = False,
         submitted_at: float = 0.0,
     ) -> None:
@@ -73,6 +79,7 @@ class Sequence:
         self.limit = 0  # tokens, prompt included, at which the engine ends it; set when it is taken in
         self.cache_prompt = cache_prompt
         self.lora = lora  # all its cells are computed with these adapters
+        self.kin: Kin = (lora, partition)  # who may use its cells, and whose it may use
         self.progress = progress  # say how far the prompt is computed
         self.logprobs: list[TokenLogprob] = []
         self.wait: Wait | None = None  # for what it is held back; the scheduler's

@@ -43,6 +43,7 @@ def prepare(request: GenerateRequest, loaded: LoadedModel, *, submitted_at: floa
         parser=prompt.parser,
         cache_prompt=request.cache_prompt,
         lora=lora,
+        partition=request.partition,
         progress=request.return_progress,
         submitted_at=submitted_at,
     )

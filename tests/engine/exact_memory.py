@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from shimmy.engine.sequence import Sequence
+from shimmy.engine.sequence import Kin, Sequence
 from shimmy.types import LoraSet
 
 
@@ -13,7 +13,7 @@ class ExactMemory:
 
     def __init__(self, n_seq_max: int, *, fork: bool = True, copy: bool = False) -> None:
         self.cells: dict[int, list[int]] = {seq_id: [] for seq_id in range(n_seq_max)}
-        self._lora: dict[int, LoraSet] = {}  # the adapters that computed each id's cells
+        self._kin: dict[int, Kin] = {}  # who computed each id's cells
         self._fork = fork
         self._copy = copy
 
@@ -29,18 +29,18 @@ class ExactMemory:
         assert not self.cells[target]
         assert 0 < end <= len(self.cells[source])
         self.cells[target] = self.cells[source][:end]
-        self._lora[target] = self._lora[source]
+        self._kin[target] = self._kin[source]
 
-    def lora_of(self, seq_id: int) -> LoraSet:
-        """The adapters that computed what an id holds."""
-        return self._lora.get(seq_id, ())
+    def kin_of(self, seq_id: int) -> Kin:
+        """Who computed what an id holds."""
+        return self._kin.get(seq_id, ((), ""))
 
     def compute(self, sequence: Sequence, n: int) -> None:
         """What a step does: the next ``n`` pending tokens of a leased sequence enter the cache."""
         assert n <= sequence.n_pending
         assert len(self.cells[sequence.seq_id]) == sequence.n_past
-        assert not sequence.n_past or self._lora[sequence.seq_id] == sequence.lora, "cells of another set of adapters"
-        self._lora[sequence.seq_id] = sequence.lora
+        assert not sequence.n_past or self._kin[sequence.seq_id] == sequence.kin, "cells of somebody else"
+        self._kin[sequence.seq_id] = sequence.kin
         self.cells[sequence.seq_id] += sequence.tokens[sequence.n_past : sequence.n_past + n]
         sequence.n_past += n
 
@@ -51,6 +51,7 @@ def make_sequence(
     *,
     cache_prompt: bool = True,
     lora: LoraSet = (),
+    partition: str = "",
     submitted_at: float | None = None,
 ) -> Sequence:
     """A sequence that is never sampled; requests are submitted in the order of their ids."""
@@ -61,5 +62,6 @@ def make_sequence(
         max_tokens=None,
         cache_prompt=cache_prompt,
         lora=lora,
+        partition=partition,
         submitted_at=float(request_id) if submitted_at is None else submitted_at,
     )

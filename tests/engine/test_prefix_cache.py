@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from shimmy.engine.prefix_cache import MIN_FORK, Lease, PrefixCache, Wait, common_prefix
-from shimmy.engine.sequence import Sequence
+from shimmy.engine.sequence import Kin, Sequence
 from shimmy.types import LoraSet
 from tests.engine.exact_memory import ExactMemory, make_sequence
 
@@ -17,7 +17,7 @@ MAX_PARKED = 60
 
 # Prompts are made of few long words, so that they share beginnings of many lengths.
 WORDS = st.lists(st.sampled_from([[1] * 3, [2] * 9, [3] * 20, [4]]), min_size=1, max_size=5)
-SETS = st.sampled_from([(), (), ((0, 1.0),)])
+KIN = st.sampled_from([((), ""), ((), ""), (((0, 1.0),), ""), ((), "else")])
 PROMPTS = WORDS.map(lambda words: [token for word in words for token in word])
 
 
@@ -37,10 +37,10 @@ class CacheMachine(RuleBasedStateMachine):
         self.active: list[Sequence] = []
         self.n_requests = 0
 
-    @rule(target=running, prompt=PROMPTS, cache_prompt=st.sampled_from([True, True, True, False]), lora=SETS)
-    def start(self, prompt: list[int], cache_prompt: bool, lora: LoraSet) -> Sequence | None:
+    @rule(target=running, prompt=PROMPTS, cache_prompt=st.sampled_from([True, True, True, False]), kin=KIN)
+    def start(self, prompt: list[int], cache_prompt: bool, kin: Kin) -> Sequence | None:
         self.n_requests += 1
-        sequence = make_sequence(self.n_requests, prompt, cache_prompt=cache_prompt, lora=lora)
+        sequence = make_sequence(self.n_requests, prompt, cache_prompt=cache_prompt, lora=kin[0], partition=kin[1])
         lease = self.cache.lease(sequence, self.active)
         if lease is None:
             assert len(self.active) == N_SEQ_MAX
@@ -59,10 +59,10 @@ class CacheMachine(RuleBasedStateMachine):
         assert self.fork or self.copy
         assert wait.goes_on
         assert wait.donor in self.active
-        assert (wait.donor.lora, wait.exact) == (sequence.lora, not self.fork)
+        assert (wait.donor.kin, wait.exact) == (sequence.kin, not self.fork)
         assert sequence.cache_prompt
         assert wait.donor.tokens[: wait.n] == sequence.tokens[: wait.n]
-        held = [tokens for seq_id, tokens in self.memory.cells.items() if self.memory.lora_of(seq_id) == sequence.lora]
+        held = [tokens for seq_id, tokens in self.memory.cells.items() if self.memory.kin_of(seq_id) == sequence.kin]
         if self.fork:
             there = [min(common_prefix(sequence.tokens, tokens), wait.n) for tokens in held]
             assert wait.n - max(there, default=0) >= MIN_FORK
@@ -241,6 +241,32 @@ def test_a_conversation_longer_than_the_bound_is_kept_while_it_is_the_newest() -
     lease = cache.lease(make_sequence(3, [*range(1000, 1150), 7, 8]), [])
     assert isinstance(lease, Lease)
     assert lease.n_cached == 150
+
+
+@pytest.mark.parametrize("fork", [True, False])
+def test_cells_of_one_partition_are_never_found_by_another(fork: bool) -> None:
+    memory, cache = make_cache(8, fork=fork)
+    for number, (partition, n_cached) in enumerate([("", 0), ("a", 0), ("b", 0), ("a", 50), ("", 50)]):
+        sequence = make_sequence(number, [*range(50), 7, 7, number], partition=partition)
+        lease = cache.lease(sequence, [])
+        assert isinstance(lease, Lease)
+        assert lease.n_cached == n_cached
+        sequence.seq_id, sequence.n_past = lease
+        memory.compute(sequence, 50 - n_cached)
+        cache.release(sequence)
+
+
+def test_a_running_sequence_neither_lends_to_another_partition_nor_lets_it_wait() -> None:
+    memory, cache = make_cache()
+    first = make_sequence(1, list(range(50)), partition="a")
+    lease = cache.lease(first, [])
+    assert isinstance(lease, Lease)
+    first.seq_id, first.n_past = lease
+    memory.compute(first, 30)
+    lease = cache.lease(make_sequence(2, list(range(50)), partition="b"), [first])
+    assert isinstance(lease, Lease)
+    assert lease.n_cached == 0
+    assert isinstance(cache.lease(make_sequence(3, list(range(50)), partition="a"), [first]), Wait)
 
 
 ONE, HALF = ((0, 1.0),), ((0, 0.5),)

@@ -114,9 +114,10 @@ def test_a_memory_that_can_neither_fork_nor_copy_computes_each() -> None:
     [
         ([*PROMPT[: MIN_FORK - 1], 7, 7, 7, 7, 7], {}),
         (PROMPT, {"lora": ((0, 1.0),)}),
+        (PROMPT, {"partition": "another"}),
         (PROMPT, {"cache_prompt": False}),
     ],
-    ids=["little in common", "other adapters", "uncached"],
+    ids=["little in common", "other adapters", "another asker", "uncached"],
 )
 def test_who_gains_nothing_does_not_wait(kind: str, tokens: list[int], options: dict[str, object]) -> None:
     steps = Steps(kind)

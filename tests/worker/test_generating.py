@@ -335,3 +335,13 @@ def test_how_far_a_prompt_is_comes_before_its_text_where_it_was_asked_for(tiny_l
                 assert not any(isinstance(event, Progress) for event in events[len(said) :])
 
     run(body())
+
+
+def test_only_the_same_partition_finds_what_was_computed(tiny_llama: Path) -> None:
+    async def body() -> None:
+        async with ready(tiny_llama, n_ctx=512) as (worker, _):
+            for number, (partition, n_cached) in enumerate([("a", 0), ("b", 0), ("", 0), ("a", 39), ("b", 39)]):
+                answer = await collect(worker, request(number, [65] * 40, max_tokens=1, partition=partition))
+                assert answer.finished.usage.cached_tokens == n_cached
+
+    run(body())
