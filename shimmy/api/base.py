@@ -128,10 +128,10 @@ class ApiHandler(RequestHandler):
 
     def answer(self, value: object, status: int = 200) -> None:
         """Finish with ``value`` as JSON."""
-        self.answer_json(msgspec.json.encode(value), status)
+        self.answer_bytes(msgspec.json.encode(value), status)
 
-    def answer_json(self, data: bytes, status: int = 200) -> None:
-        """Finish with JSON that is made."""
+    def answer_bytes(self, data: bytes, status: int = 200) -> None:
+        """Finish with a body that is made: JSON, where no other type was set."""
         self.set_status(status)
         self._n_answer = len(data)
         self.set_header("Content-Length", str(len(data)))
@@ -148,7 +148,7 @@ class ApiHandler(RequestHandler):
             self.set_header("WWW-Authenticate", "Bearer")
         if isinstance(error, MethodNotAllowed):
             self.set_header("Allow", ", ".join(self.allowed_methods()))
-        self.answer_json(error_json(error), kind.status)
+        self.answer_bytes(error_json(error), kind.status)
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Tornado's way to an error's answer."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from typing import NamedTuple
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from shimmy.types import Timings, Usage
+
+disable_created_metrics()  # type: ignore[no-untyped-call] # when each was made is of no use, and as many lines as the values
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
@@ -78,18 +80,21 @@ class Metrics:
             self._cached.labels(model).inc(usage.cached_tokens)
             self._hits.labels(model).inc()
 
-    def render(self, gauges: list[Gauge]) -> bytes:
-        """Everything, with ``gauges`` of now."""
-        return generate_latest(self.registry) + generate_latest(_registry_of(gauges))
+    def render(self, readings: list[Reading]) -> bytes:
+        """Everything, with ``readings`` of now."""
+        now = CollectorRegistry()
+        now.register(_Readings(readings))
+        return generate_latest(self.registry) + generate_latest(now)
 
 
-class Gauge(NamedTuple):
-    """One value of now."""
+class Reading(NamedTuple):
+    """One value of now. ``counted``: it only grows, and its name ends in _total on the wire."""
 
     name: str
     help: str
     labels: dict[str, str]
     value: float
+    counted: bool = False
 
 
 class Meter:
@@ -113,21 +118,16 @@ class Meter:
         self._last = now
 
 
-class _Gauges(Collector):
-    def __init__(self, gauges: list[Gauge]) -> None:
-        self._gauges = gauges
+class _Readings(Collector):
+    def __init__(self, readings: list[Reading]) -> None:
+        self._readings = readings
 
-    def collect(self) -> list[GaugeMetricFamily]:
-        families: dict[str, GaugeMetricFamily] = {}
-        for name, help_text, labels, value in self._gauges:
+    def collect(self) -> list[Metric]:
+        families: dict[str, GaugeMetricFamily | CounterMetricFamily] = {}
+        for name, help_text, labels, value, counted in self._readings:
             family = families.get(name)
             if family is None:
-                family = families[name] = GaugeMetricFamily(name, help_text, labels=list(labels))
+                kind = CounterMetricFamily if counted else GaugeMetricFamily
+                family = families[name] = kind(name, help_text, labels=list(labels))
             family.add_metric(list(labels.values()), value)
         return list(families.values())
-
-
-def _registry_of(gauges: list[Gauge]) -> CollectorRegistry:
-    registry = CollectorRegistry()
-    registry.register(_Gauges(gauges))
-    return registry

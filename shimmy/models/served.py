@@ -258,6 +258,7 @@ class ServedModel:
             self._ready = None
             self._note_crash(error, self._stamp())
             self._changed()
+            await ready.worker.close(error.message)  # its socket is still open
 
     async def _death_of(self, worker: WorkerClient) -> ShimmyError:
         """Why the worker ended, when it has; one that does not answer heartbeats is ended."""

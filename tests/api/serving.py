@@ -7,7 +7,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,6 +20,7 @@ from shimmy.config import load_config
 from shimmy.models.served import ServedModel
 from shimmy.server import Server
 
+_LIMITS = Limits()
 PATIENCE_S = 60.0  # a test that runs into it has found a hang
 
 
@@ -161,10 +162,10 @@ async def _until_worker_idle(model: ServedModel) -> None:
 
 
 @contextmanager
-def serving(*models: Path, limits: Mapping[str, float] | None = None, **settings: object) -> Iterator[Running]:
+def serving(*models: Path, limits: Limits = _LIMITS, **settings: object) -> Iterator[Running]:
     """A server with the models of these files, by the names of SHIMMY_* variables: ``parallel=2``.
 
-    ``limits``: fields of shimmy.api.limits.Limits that a test does not wait for.
+    ``limits``: those that a test does not wait for.
     """
     environ = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     environ |= {f"SHIMMY_{name.upper()}": str(value) for name, value in settings.items()}
@@ -174,7 +175,7 @@ def serving(*models: Path, limits: Mapping[str, float] | None = None, **settings
     environ.setdefault("SHIMMY_STORE", str(models[0].parent / "no-store") if models else os.devnull)
     config = load_config({}, environ)._replace(default_folders=(), models=tuple(map(str, models)))
     started: Future[Running] = Future()
-    thread = threading.Thread(target=lambda: asyncio.run(_live(config, Limits(**(limits or {})), started)))
+    thread = threading.Thread(target=lambda: asyncio.run(_live(config, limits, started)))
     thread.start()
     running = started.result(PATIENCE_S)
     try:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from shimmy.api.limits import Limits
 from tests.api.serving import Running, serving
 from tests.api.sockets import BINARY, CLOSE, PING, PONG, TEXT, Socket
 
@@ -215,7 +217,7 @@ def test_nothing_is_done_without_a_key(tiny_llama: Path, first: dict[str, object
 
 
 def test_a_socket_that_sends_no_key_is_closed(tiny_llama: Path) -> None:
-    with serving(tiny_llama, limits={"head_s": 0.2}, api_keys="secret") as server, Socket(server) as socket:
+    with serving(tiny_llama, limits=Limits(head_s=0.2), api_keys="secret") as server, Socket(server) as socket:
         assert socket.close_code() == 1008
 
 
@@ -264,7 +266,7 @@ def test_a_stopping_server_closes_idle_sockets_and_lets_the_others_end(tiny_llam
         server.loop.call_soon_threadsafe(server.server.services.stop)
         assert idle.close_code() == 1001
         busy.send(**ASK, id="late")
-        messages: list[dict[str, object]] = []
+        messages: list[Any] = []
         while not (messages and "done" in messages[-1]):
             messages.append(busy.receive())
         (refused,) = [message for message in messages if "error" in message]
