@@ -58,36 +58,8 @@ class Sampler:
         Raises InvalidRequest, naming the field, on a value out of range.
         """
         self.n_logprobs = params.n_logprobs
-        repeat_last_n = _window(params, "repeat_last_n", n_ctx)
-        dry_last_n = _window(params, "dry_penalty_last_n", n_ctx)
-        if params.seed is not None and not 0 <= params.seed < 2**32:
-            raise InvalidRequest("seed must be 0..4294967295", param="seed")
-        raw = ffi.new("shimmy_sampler_params *")
-        _check_bias(params.logit_bias, model.facts.n_vocab)
-        bias_tokens = ffi.new("int32_t[]", list(params.logit_bias) or [0])
-        bias_values = ffi.new("float[]", list(params.logit_bias.values()) or [0.0])
-        breakers = _strings(params.dry_sequence_breakers, "dry_sequence_breakers")
-        breaker_array = ffi.new("const char *[]", breakers or [ffi.NULL])
-        stages = _strings(params.samplers or (), "samplers")
-        stage_array = ffi.new("const char *[]", stages or [ffi.NULL])
-        assign_fields(
-            raw,
-            **{name: getattr(params, name) for name in _SAME},
-            top_k=min(params.top_k, model.facts.n_vocab),
-            min_keep=min(params.min_keep, model.facts.n_vocab),
-            repeat_last_n=repeat_last_n,
-            dry_penalty_last_n=dry_last_n,
-            dry_breakers=breaker_array,
-            n_dry_breakers=len(breakers),
-            seed=int.from_bytes(os.urandom(4)) if params.seed is None else params.seed,
-            n_logprobs=-1 if params.n_logprobs is None else params.n_logprobs,
-            bias_tokens=bias_tokens,
-            bias_values=bias_values,
-            n_bias=len(params.logit_bias),
-            samplers=ffi.NULL if params.samplers is None else stage_array,
-            n_samplers=len(stages),
-        )
-        counted = max(repeat_last_n, dry_last_n if params.dry_multiplier else 0)
+        raw, _held = _raw_params(params, model.facts.n_vocab, n_ctx)
+        counted = max(raw.repeat_last_n, raw.dry_penalty_last_n if params.dry_multiplier else 0)
         tail = array("i", history[-counted:] if counted else [])
         out = ffi.new("shimmy_sampler **")
         check(
@@ -149,6 +121,38 @@ class Sampler:
             )
         )
         return tokens[: n[0]], values[: n[0]]
+
+
+def _raw_params(params: SamplingParams, n_vocab: int, n_ctx: int) -> tuple[Any, tuple[Any, ...]]:
+    """A filled ``shimmy_sampler_params *``, and what must live as long. Raises InvalidRequest naming the field."""
+    if params.seed is not None and not 0 <= params.seed < 2**32:
+        raise InvalidRequest("seed must be 0..4294967295", param="seed")
+    _check_bias(params.logit_bias, n_vocab)
+    bias_tokens = ffi.new("int32_t[]", list(params.logit_bias) or [0])
+    bias_values = ffi.new("float[]", list(params.logit_bias.values()) or [0.0])
+    breakers = _strings(params.dry_sequence_breakers, "dry_sequence_breakers")
+    breaker_array = ffi.new("const char *[]", breakers or [ffi.NULL])
+    stages = _strings(params.samplers or (), "samplers")
+    stage_array = ffi.new("const char *[]", stages or [ffi.NULL])
+    raw = ffi.new("shimmy_sampler_params *")
+    assign_fields(
+        raw,
+        **{name: getattr(params, name) for name in _SAME},
+        top_k=min(params.top_k, n_vocab),
+        min_keep=min(params.min_keep, n_vocab),
+        repeat_last_n=_window(params, "repeat_last_n", n_ctx),
+        dry_penalty_last_n=_window(params, "dry_penalty_last_n", n_ctx),
+        dry_breakers=breaker_array,
+        n_dry_breakers=len(breakers),
+        seed=int.from_bytes(os.urandom(4)) if params.seed is None else params.seed,
+        n_logprobs=-1 if params.n_logprobs is None else params.n_logprobs,
+        bias_tokens=bias_tokens,
+        bias_values=bias_values,
+        n_bias=len(params.logit_bias),
+        samplers=ffi.NULL if params.samplers is None else stage_array,
+        n_samplers=len(stages),
+    )
+    return raw, (bias_tokens, bias_values, breakers, breaker_array, stages, stage_array)
 
 
 def _window(params: SamplingParams, field: str, n_ctx: int) -> int:
