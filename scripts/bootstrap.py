@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -108,9 +108,8 @@ def run(command: list[str], what: str) -> None:
             stop(f"{what} failed: {reason(log.read())} (all of it: {LOG})")
 
 
-def follow(process: subprocess.Popen[str], write: object, what: str) -> None:
+def follow(process: subprocess.Popen[str], write: Callable[[str], object], what: str) -> None:
     """Passes the output of ``process`` to ``write`` until it ends, and shows how far it is."""
-    assert callable(write)
     lines: queue.Queue[str | None] = queue.Queue()
 
     def read() -> None:
