@@ -82,8 +82,8 @@ def common_prefix(a: list[int], b: list[int]) -> int:
 class PrefixCache:
     """Owns all sequence ids of a context: free, leased to a running sequence, or a leaf. Engine thread only.
 
-    max_parked: most tokens that leaves may hold together, but for the newest, a conversation of any length; every parked cell below the highest used one makes each decode a
-    little slower.
+    max_parked: most tokens that leaves may hold together, but for the newest, a conversation of any length; every parked cell below
+    the highest used one makes each decode a little slower.
     fork, copy: what may be shared of a sequence, any beginning or only the whole.
     """
 

@@ -113,9 +113,8 @@ class Scheduler:
         decoding = [Part(sequence, 1) for sequence in running if sequence.n_pending == 1]
         if len(decoding) == len(running):
             return decoding
-        n_decoding = sum(
-            1 for sequence in self.running if sequence.n_pending == 1
-        )  # of all sets: they all wait for the step
+        # Of all sets: they all wait for the step.
+        n_decoding = sum(1 for sequence in self.running if sequence.n_pending == 1)
         room = min(self.pacer.slice_size(n_decoding), self._n_batch - len(decoding))
         parts = decoding
         for sequence in running:

@@ -218,7 +218,7 @@ def _check_model(path: Path, shown: str, *, n_parts: int = 1) -> None:
         metadata = check_model_file(path)
     except InvalidModelFile as error:
         raise InvalidModelFile(shown, str(error.facts.get("reason"))) from None
-    if (metadata.split_count or 1) > n_parts:
+    if metadata.split_count > n_parts:
         raise InvalidModelFile(shown, "the model is split over several files: put its folder into SHIMMY_MODEL_PATHS")
 
 

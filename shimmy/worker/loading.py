@@ -184,8 +184,7 @@ def _n_seq_max(params: ContextParams, facts: ModelFacts) -> int:
 
 def _longest_request(n_ctx_seq: int, params: ContextParams, facts: ModelFacts) -> int:
     """The cache may be larger than what the model is good for, one sequence not."""
-    if (
-        params.rope_freq_base or facts.is_recurrent or facts.n_ctx_train <= 0
-    ):  # how far another base reaches is not known
+    # How far another base reaches is not known.
+    if params.rope_freq_base or facts.is_recurrent or facts.n_ctx_train <= 0:
         return n_ctx_seq
     return min(n_ctx_seq, usable_ctx(params, facts))
