@@ -11,13 +11,13 @@ from typing import Any
 from shimmy.errors import UsageError
 from shimmy.models.advice import advised
 from shimmy.models.metadata import ModelMetadata
+from shimmy.setting import LARGEST_FLOAT
 from shimmy.types import MAX_STOPS, SamplingParams
 
 CLI_TEMPERATURE = 0.7
 CLI_MAX_TOKENS = 256
 _MAX_TOKENS = 2**31 - 1
 _MAX_FILE = 1 << 20
-_LARGEST_FLOAT = 3.4e38  # of the 32 bits that a sampler has
 
 
 def read_int(args: Mapping[str, Any], flag: str, low: int, high: int) -> int | None:
@@ -37,7 +37,7 @@ def read_float(args: Mapping[str, Any], flag: str, low: float, high: float = mat
     if raw is None:
         return None
     with suppress(ValueError):
-        if low <= (value := float(raw)) <= min(high, _LARGEST_FLOAT):
+        if low <= (value := float(raw)) <= min(high, LARGEST_FLOAT):
             return value
     span = f"from {low:g} on" if high == math.inf else f"from {low:g} to {high:g}"
     raise UsageError(f"{flag} {raw}: must be a number {span}")

@@ -6,10 +6,10 @@ import math
 from typing import Any
 
 from shimmy.models.metadata import ModelMetadata
+from shimmy.setting import LARGEST_FLOAT
 
 _MOST = 2**31 - 1
-_LARGEST = 3.4e38  # of the 32 bits that a sampler has
-_RANGES = {"temp": ("temperature", _LARGEST), "top_p": ("top_p", 1.0), "min_p": ("min_p", 1.0)}
+_RANGES = {"temp": ("temperature", LARGEST_FLOAT), "top_p": ("top_p", 1.0), "min_p": ("min_p", 1.0)}
 
 
 def advised(metadata: ModelMetadata) -> dict[str, Any]:

@@ -9,9 +9,8 @@ from pathlib import Path
 from shimmy.errors import InvalidRequest
 from shimmy.native.adapter import Adapter
 from shimmy.native.model import Model
+from shimmy.setting import LARGEST_FLOAT
 from shimmy.types import MAX_ADAPTERS, LoraSet
-
-_LARGEST_SCALE = 3.4e38  # of the 32 bits that llama.cpp has for it
 
 
 def load_adapters(model: Model, files: Sequence[tuple[str, float]]) -> tuple[list[Adapter], LoraSet]:
@@ -34,7 +33,7 @@ def choose_adapters(wanted: Sequence[tuple[int, float]], n_loaded: int) -> LoraS
         if not 0 <= index < n_loaded:
             there = f"there are {n_loaded}, counted from 0" if n_loaded else "none was loaded with the model"
             raise InvalidRequest(f"lora names adapter {index}: {there}", param="lora")
-        if not math.isfinite(scale) or abs(scale) > _LARGEST_SCALE:
+        if not math.isfinite(scale) or abs(scale) > LARGEST_FLOAT:
             raise InvalidRequest(f"lora has the scale {scale:g}: it must be a finite number", param="lora")
     indices = [index for index, _ in wanted]
     if len(set(indices)) < len(indices):

@@ -14,6 +14,7 @@ GPUS = [
     {"name": name, "type": "gpu", "description": "A GPU", "memory_free": 1, "memory_total": 2} for name in ("G0", "G1")
 ]
 SHARED = {"name": "I0", "type": "igpu", "description": "A shared GPU", "memory_free": 1, "memory_total": 2}
+FACTS = {"ok": True, "backend": "cuda", "llama_cpp": "x", "threads": "own", "library": "y"}
 CPU = {"name": "CPU", "type": "cpu", "description": "A CPU", "memory_free": 1, "memory_total": 2}
 
 
@@ -27,8 +28,7 @@ def config(**flags: str) -> Config:
 def machine(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """ggml's devices, for the test to change."""
     devices: list[dict[str, Any]] = [CPU]
-    facts = {"backend": "cuda", "llama_cpp": "x", "threads": "own", "library": "y"}
-    monkeypatch.setattr(diag, "survey", lambda: {"ok": True, **facts, "devices": devices, "unused": []})
+    monkeypatch.setattr(diag, "survey", lambda: {**FACTS, "devices": devices, "unused": []})
     return devices
 
 
@@ -127,12 +127,10 @@ def test_devices_that_no_model_could_be_loaded_on_are_named(
     assert "models run nowhere as configured" in out
 
 
-@pytest.mark.usefixtures("machine")
 def test_a_gpu_without_a_back_end_is_the_first_thing_said(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = diag.survey()
-    monkeypatch.setattr(diag, "survey", lambda: {**found, "unused": ["a GPU is here"]})
+    monkeypatch.setattr(diag, "survey", lambda: {**FACTS, "devices": [CPU], "unused": ["a GPU is here"]})
     assert diag.run(config(), {"--json": False}) == 0
     assert capsys.readouterr().err == "WARNING: a GPU is here\n"
     assert diag.run(config(), {"--json": True}) == 0

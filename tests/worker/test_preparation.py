@@ -281,7 +281,7 @@ def test_a_model_whose_template_fails_is_refused(template: str, said: str, tmp_p
 def test_a_model_whose_template_never_ends_is_refused_within_its_time(hanging_llama: Path) -> None:
     async def body() -> None:
         async with started() as worker:
-            with pytest.raises(ModelFailed, match="did not finish within 1 s: the file cannot be used"):
+            with pytest.raises(ModelFailed, match="did not finish within 1 s: it cannot be used"):
                 await worker.load(load_command(hanging_llama, template_timeout_s=1.0))
 
     run(body())
