@@ -5,6 +5,7 @@
 #include "jinja/parser.h"
 #include "render_bounds.h"
 #include "template_nesting.h"
+#include "template_program.h"
 
 #include <algorithm>
 
@@ -132,17 +133,15 @@ Prompt ChatTemplate::render_direct(const autoparser::generation_params & params)
         jinja::caps_apply_reasoning_effort(closed, given.at("reasoning_effort").get<std::string>());
     }
     jinja::global_from_json(closed, given, params.mark_input);
-    jinja::context open(closed);
-    open.set_val("add_generation_prompt", jinja::mk_val<jinja::value_bool>(true));
-    const std::string without = execute(closed, params);
-    const std::string with = execute(open, params);
+    const Texts texts = render_both(parsed_.prog, closed);
+    const std::string without = trimmed(texts.closed, params);
+    const std::string with = trimmed(texts.open, params);
     const auto end = std::mismatch(with.begin(), with.end(), without.begin(), without.end()).first;
     return {params.add_generation_prompt ? with : without, std::string(end, with.end())};
 }
 
-std::string ChatTemplate::execute(jinja::context & ctx, const autoparser::generation_params & params) const {
-    jinja::runtime runtime(ctx);
-    std::string text = jinja::runtime::gather_string_parts(runtime.execute(parsed_.prog))->as_string().str();
+// Without the marks of a text's ends that the tokenizer puts there.
+std::string ChatTemplate::trimmed(std::string text, const autoparser::generation_params & params) const {
     if (params.add_bos && starts_with(text, parsed_.bos_tok)) {
         text.erase(0, parsed_.bos_tok.size());
     }

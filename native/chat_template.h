@@ -36,7 +36,7 @@ class ChatTemplate {
     common_chat_params apply(autoparser::generation_params params) const;
 
   private:
-    std::string execute(jinja::context & ctx, const autoparser::generation_params & params) const;
+    std::string trimmed(std::string text, const autoparser::generation_params & params) const;
     Prompt render_direct(const autoparser::generation_params & params) const;
     bool renders_as_handler(const autoparser::generation_params & params) const;
 

@@ -1,11 +1,9 @@
 // Bounds for chat templates, which have none of their own: a template may loop for ever or grow without end.
 #pragma once
 
-#include "jinja/runtime.h"
+#include "jinja/value.h"
 
-#include <chrono>
 #include <cstddef>
-#include <cstdint>
 
 namespace shimmy {
 
@@ -26,8 +24,21 @@ class RenderBounds {
     bool outer_;
 };
 
-// Changes the nodes of a parsed template to ones that count. They do what llama.cpp's do (common/jinja/runtime.cpp); a name is looked up without its copy of all built-in functions, which was a
-// quarter of a render's time.
-void bound_program(jinja::program & program);
+// What the nodes of a template ask of the bounds that live on this thread. Where none does, nothing is refused.
+
+// A node within another one.
+class Step {
+  public:
+    Step();
+    ~Step();
+    Step(const Step &) = delete;
+    Step & operator=(const Step &) = delete;
+};
+
+void tick();                                // one step of a render
+void charge(size_t bytes);                  // of text that is made or shown
+void charge_value(const jinja::value & v);  // its text, or the length of its list
+void require_size(size_t bytes);            // of one string that would be made
+void require_range(double numbers);         // of one range()
 
 }  // namespace shimmy
