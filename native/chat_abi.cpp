@@ -5,15 +5,14 @@
 #include "chat_request.h"
 #include "chat_template.h"
 #include "error.h"
+#include "kept.h"
 #include "model.h"
 #include "render_bounds.h"
 #include "sampler.h"
 #include "schema.h"
 #include "shimmy.h"
 
-#include <list>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <utility>
 #include <vector>
@@ -22,38 +21,11 @@ using namespace shimmy;
 
 namespace {
 
-constexpr size_t max_formats = 64;           // kept for requests to come
-constexpr size_t max_format_key = 1 << 18;   // bytes; what is asked with more is made each time
-
-// The formats of the last kinds of request. May be used by threads at once.
-class Formats {
-  public:
-    std::shared_ptr<const ChatFormat> find(const std::string & key) {
-        const std::lock_guard lock(mutex_);
-        for (auto it = kept_.begin(); it != kept_.end(); ++it) {
-            if (it->first == key) {
-                kept_.splice(kept_.begin(), kept_, it);
-                return it->second;
-            }
-        }
-        return nullptr;
-    }
-
-    void keep(const std::string & key, std::shared_ptr<const ChatFormat> format) {
-        if (key.size() > max_format_key) {
-            return;
-        }
-        const std::lock_guard lock(mutex_);
-        kept_.emplace_front(key, std::move(format));
-        if (kept_.size() > max_formats) {
-            kept_.pop_back();
-        }
-    }
-
-  private:
-    std::mutex mutex_;
-    std::list<std::pair<std::string, std::shared_ptr<const ChatFormat>>> kept_;
-};
+// Kept for requests to come; what is asked with more bytes is made each time.
+constexpr size_t max_formats = 64;
+constexpr size_t max_format_key = 1 << 18;
+constexpr size_t max_tool_lists = 16;
+constexpr size_t max_tools_text = 1 << 16;
 
 }  // namespace
 
@@ -63,7 +35,8 @@ struct shimmy_chat {
     double max_render_s = 0.0;
     bool add_bos = false;
     bool add_eos = false;
-    mutable Formats formats;
+    mutable Kept<ChatFormat> formats{max_formats, max_format_key};
+    mutable Kept<common_json> tools{max_tool_lists, max_tools_text};
 };
 
 struct shimmy_chat_parser {
@@ -92,13 +65,15 @@ std::string key_of(const ChatRequest & request, const std::string & opening) {
 
 common_chat_params apply_format(const ChatTemplate & chat_template, const ChatRequest & request,
                                 autoparser::generation_params params) {
-    params.tools = tools_for_grammar(request);
+    if (request.tools != nullptr) {
+        params.tools = tools_for_grammar(*request.tools, request.function, request.tool_choice != COMMON_CHAT_TOOL_CHOICE_NONE);
+    }
     try {
         common_chat_params made = chat_template.apply(std::move(params));
         made.grammar = with_json_names(made.grammar);
         return made;
     } catch (const std::exception & e) {
-        if (!request.tools.is_null() && request.tool_choice != COMMON_CHAT_TOOL_CHOICE_NONE) {
+        if (request.tools != nullptr && request.tool_choice != COMMON_CHAT_TOOL_CHOICE_NONE) {
             throw Error(SHIMMY_E_INVALID, std::string("tools cannot be used with this model: ") + e.what(), "tools");
         }
         if (!request.json_schema.empty()) {
@@ -128,14 +103,14 @@ struct Applied {
 };
 
 Applied apply(const shimmy_chat & chat, const ChatRequest & request) {
-    const bool tools = !request.tools.is_null() && chat.with_tools != nullptr;
+    const bool tools = request.tools != nullptr && chat.with_tools != nullptr;
     const ChatTemplate & chat_template = tools ? *chat.with_tools : *chat.common;
     autoparser::generation_params params = adapt(request, chat_template.caps(), chat_template.source());
     params.add_bos = chat.add_bos;
     params.add_eos = chat.add_eos;
     if (request.continue_answer) {  // the prompt's end is the answer so far: nothing to share
         common_chat_params made = apply_format(chat_template, request, params);
-        if (!request.tools.is_null()) {
+        if (request.tools != nullptr) {
             params.tool_choice = COMMON_CHAT_TOOL_CHOICE_NONE;  // no grammar
             common_chat_params plain = chat_template.apply(std::move(params));
             made.prompt = std::move(plain.prompt);  // with the tools as they were given
@@ -264,7 +239,7 @@ void shimmy_chat_free(shimmy_chat * chat) { delete chat; }
 int32_t shimmy_chat_apply(const shimmy_chat * chat, const char * request, shimmy_chat_parser ** parser, char ** out) {
     return guarded([&] {
         require(chat != nullptr && request != nullptr && parser != nullptr && out != nullptr, "a pointer is NULL");
-        const ChatRequest wanted = read_chat_request(request);
+        const ChatRequest wanted = read_chat_request(request, chat->tools);
         rendering(chat->max_render_s, [&] {
             const Applied made = apply(*chat, wanted);
             auto made_parser = parser_for(made.format, made.prompt.opening, wanted.continue_answer);

@@ -1,113 +1,21 @@
 #include "chat_request.h"
 
 #include "error.h"
+#include "request_json.h"
 #include "schema.h"
 
 #include <algorithm>
 #include <ctime>
-#include <set>
 
 namespace shimmy {
 
 namespace {
-
-constexpr size_t max_depth = 128;     // of any JSON in a request: what reads it recurses
-constexpr size_t max_tools = 1024;
-constexpr size_t max_name = 128;      // bytes of a function's name
-
-// How deep `text` nests, without parsing it.
-size_t depth_of(const std::string & text) {
-    size_t depth = 0;
-    size_t deepest = 0;
-    bool inside = false;  // of a string
-    for (size_t i = 0; i < text.size(); ++i) {
-        const char c = text[i];
-        if (inside) {
-            i += c == '\\';
-            inside = c != '"';
-        } else if (c == '"') {
-            inside = true;
-        } else if (c == '{' || c == '[') {
-            deepest = std::max(deepest, ++depth);
-        } else if ((c == '}' || c == ']') && depth > 0) {
-            --depth;
-        }
-    }
-    return deepest;
-}
-
-common_json parse_json(const std::string & text, const char * name) {
-    require_param(depth_of(text) <= max_depth, name, "is nested too deep");
-    common_json value = common_json::parse_no_throw(text);
-    require_param(!value.is_discarded(), name, "is no JSON");
-    return value;
-}
 
 std::string text_of(const common_json & object, const std::string & key) {
     if (!object.contains(key) || object.at(key).is_null()) {
         return "";
     }
     return object.at(key).get<std::string>();
-}
-
-bool is_plain_name(const std::string & name) {
-    return !name.empty() && name.size() <= max_name &&
-           std::none_of(name.begin(), name.end(), [](unsigned char c) { return c < 0x21 || c == 0x7f || c == '"' || c == '\\'; });
-}
-
-// Runs `body`, which looks at the schema of a tool's parameters.
-template <typename Body>
-void about_tools(Body && body) {
-    try {
-        body();
-    } catch (const Error & e) {
-        throw Error(SHIMMY_E_INVALID, std::string("tools: the parameters, as a ") + e.what(), "tools");
-    }
-}
-
-// One tool as common_chat_tools_to_json_oaicompat writes it.
-common_json normal_tool(const common_json & tool, SchemaWork & work) {
-    require_param(tool.is_object() && tool.contains("type") && tool.at("type").is_string() &&
-                      tool.at("type").get<std::string>() == "function",
-                  "tools", "must be a list of objects of type function");
-    require_param(tool.contains("function") && tool.at("function").is_object(), "tools", "has an entry without its function");
-    const common_json & function = tool.at("function");
-    require_param(function.contains("name") && function.at("name").is_string() &&
-                      is_plain_name(function.at("name").get<std::string>()),
-                  "tools", "has a function whose name is none: 1 to 128 characters, no spaces or quotes");
-    const bool described = function.contains("description") && !function.at("description").is_null();
-    require_param(!described || function.at("description").is_string(), "tools", "has a description that is no text");
-    const bool shaped = function.contains("parameters") && !function.at("parameters").is_null();
-    require_param(!shaped || function.at("parameters").is_object(), "tools", "has parameters that are no JSON schema");
-    if (shaped) {
-        about_tools([&] { check_schema(function.at("parameters"), work); });
-    }
-    common_json inner = common_json::object();
-    inner["name"] = function.at("name");
-    inner["description"] = described ? function.at("description") : common_json("");
-    inner["parameters"] = shaped ? function.at("parameters") : common_json::object();
-    common_json out = common_json::object();
-    out["type"] = "function";
-    out["function"] = inner;
-    return out;
-}
-
-common_json read_tools(const std::string & text) {
-    if (text.empty()) {
-        return common_json();
-    }
-    const common_json given = parse_json(text, "tools");
-    require_param(given.is_array(), "tools", "must be a list");
-    require_param(given.size() <= max_tools, "tools", "has more than 1024 entries");
-    common_json out = common_json::array();
-    std::set<std::string> names;
-    SchemaWork work;
-    for (const common_json & tool : given) {
-        out.push_back(normal_tool(tool, work));
-        const std::string name = tool.at("function").at("name").get<std::string>();
-        require_param(names.insert(name).second, "tools", "has two functions of one name");
-    }
-    return out.empty() ? common_json() : out;
 }
 
 std::vector<common_chat_msg> read_messages(const common_json & body) {
@@ -139,9 +47,11 @@ void read_tool_choice(const common_json & body, ChatRequest & request) {
     request.tool_choice = choice == "none"       ? COMMON_CHAT_TOOL_CHOICE_NONE
                           : choice == "required" ? COMMON_CHAT_TOOL_CHOICE_REQUIRED
                                                  : COMMON_CHAT_TOOL_CHOICE_AUTO;
-    require_param(!request.tools.is_null() || request.tool_choice != COMMON_CHAT_TOOL_CHOICE_REQUIRED, "tool_choice",
+    require_param(request.tools != nullptr || request.tool_choice != COMMON_CHAT_TOOL_CHOICE_REQUIRED, "tool_choice",
                   "needs tools");
-    require_param(request.function.empty() || !callable_tools(request).empty(), "tool_choice", "names a function that is not in tools");
+    require_param(request.function.empty() ||
+                      (request.tools != nullptr && has_tool(*request.tools, request.function)),
+                  "tool_choice", "names a function that is not in tools");
 }
 
 // if the template takes only one of text and parts, the other becomes it (messages_inp_normalizer in common/chat.cpp)
@@ -258,14 +168,14 @@ void read_thinking(ChatRequest & request) {
 
 }  // namespace
 
-ChatRequest read_chat_request(const char * text) {
+ChatRequest read_chat_request(const char * text, Kept<common_json> & known_tools) {
     const common_json body = parse_json(text, "messages");
     require_param(body.is_object(), "messages", "is missing");
     ChatRequest request;
     try {
         request.messages = read_messages(body);
         request.tools_text = text_of(body, "tools");
-        request.tools = read_tools(request.tools_text);
+        request.tools = read_tools(request.tools_text, known_tools);
         read_tool_choice(body, request);
         if (body.contains("parallel_tool_calls") && !body.at("parallel_tool_calls").is_null()) {
             request.parallel_tool_calls = body.at("parallel_tool_calls").get<bool>();
@@ -295,29 +205,6 @@ ChatRequest read_chat_request(const char * text) {
     return request;
 }
 
-common_json callable_tools(const ChatRequest & request) {
-    if (request.function.empty() || request.tools.is_null()) {
-        return request.tools;
-    }
-    common_json out = common_json::array();
-    for (const common_json & tool : request.tools) {
-        if (tool.at("function").at("name").get<std::string>() == request.function) {
-            out.push_back(tool);
-        }
-    }
-    return out;
-}
-
-common_json tools_for_grammar(const ChatRequest & request) {
-    common_json tools = callable_tools(request);
-    if (!tools.is_null() && request.tool_choice != COMMON_CHAT_TOOL_CHOICE_NONE) {
-        for (common_json & tool : tools) {
-            about_tools([&] { rewrite_patterns(tool["function"]["parameters"]); });
-        }
-    }
-    return tools;
-}
-
 autoparser::generation_params adapt(const ChatRequest & request, const jinja::caps & caps, const std::string & source) {
     autoparser::generation_params params;
     std::vector<common_chat_msg> messages = request.messages;
@@ -334,7 +221,7 @@ autoparser::generation_params adapt(const ChatRequest & request, const jinja::ca
         params.add_generation_prompt = false;
     }
     params.messages = render_messages(messages, caps, source.find("<|channel|>") != std::string::npos);
-    params.tools = request.tools;
+    params.tools = request.tools != nullptr ? *request.tools : common_json();
     params.tool_choice = request.function.empty() ? request.tool_choice : COMMON_CHAT_TOOL_CHOICE_REQUIRED;
     if (!request.json_schema.empty()) {
         params.json_schema = common_json::parse(request.json_schema);

@@ -3,8 +3,11 @@
 
 #include "chat-auto-parser.h"
 #include "chat.h"
+#include "chat_tools.h"
 #include "json.h"
+#include "kept.h"
 
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -13,7 +16,7 @@ namespace shimmy {
 
 struct ChatRequest {
     std::vector<common_chat_msg> messages;
-    common_json tools;          // OpenAI's list, each with name, description and parameters; null: none
+    std::shared_ptr<const common_json> tools;  // OpenAI's list, each with name, description and parameters; NULL: none
     std::string tools_text;     // as it was given
     std::string function;       // the one function that must be called; empty: any
     common_chat_tool_choice tool_choice = COMMON_CHAT_TOOL_CHOICE_AUTO;
@@ -27,17 +30,11 @@ struct ChatRequest {
     std::string kwargs_text;
 };
 
-// Throws Error(SHIMMY_E_INVALID) naming messages, tools, tool_choice, json_schema or chat_template_kwargs.
-ChatRequest read_chat_request(const char * text);
+// Throws Error(SHIMMY_E_INVALID) naming messages, tools, tool_choice, json_schema or chat_template_kwargs. `known_tools`: the lists
+// of the last requests, by their text.
+ChatRequest read_chat_request(const char * text, Kept<common_json> & known_tools);
 
 // `request` for a template with these abilities: what common_chat_templates_apply does before it renders.
 autoparser::generation_params adapt(const ChatRequest & request, const jinja::caps & caps, const std::string & source);
-
-// Only the function that must be called stays, for grammar and parser.
-common_json callable_tools(const ChatRequest & request);
-
-// The same with patterns in the words of llama.cpp's converter: not for prompts, which show tools as they were given. Throws
-// Error(SHIMMY_E_INVALID, param "tools") on a pattern that no grammar can be made of; where no tool may be called, none is looked at.
-common_json tools_for_grammar(const ChatRequest & request);
 
 }  // namespace shimmy

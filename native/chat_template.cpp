@@ -48,22 +48,58 @@ bool ends_with(const std::string & text, const std::string & end) {
     return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
 }
 
-// The variables of a render, as common_chat_template_direct_apply_impl sets them.
-common_json variables(const autoparser::generation_params & params, const std::string & bos, const std::string & eos) {
-    common_json out = common_json::object();
-    out["messages"] = params.messages;
-    out["bos_token"] = bos;
-    out["eos_token"] = eos;
-    out["enable_thinking"] = params.enable_thinking;
-    if (!params.tools.is_null() && !params.tools.empty()) {
-        out["tools"] = params.tools;
-    }
-    if (params.extra_context.is_object()) {
-        for (const auto & [key, value] : params.extra_context.items()) {
-            out[key] = value;
+// As jinja::global_from_json takes it, which wants all variables in one JSON object and has them copied for that.
+jinja::value value_of(const common_json & json) {
+    if (json.is_object()) {
+        auto object = jinja::mk_val<jinja::value_object>();
+        for (const auto & [key, value] : json.items()) {
+            object->insert(key, value_of(value));
         }
+        return object;
     }
-    return out;
+    if (json.is_array()) {
+        auto list = jinja::mk_val<jinja::value_array>();
+        for (const common_json & entry : json) {
+            list->push_back(value_of(entry));
+        }
+        return list;
+    }
+    if (json.is_string()) {
+        return jinja::mk_val<jinja::value_string>(json.get<std::string>());
+    }
+    if (json.is_boolean()) {
+        return jinja::mk_val<jinja::value_bool>(json.get<bool>());
+    }
+    if (json.is_number_integer()) {
+        return jinja::mk_val<jinja::value_int>(json.get<int64_t>());
+    }
+    if (json.is_number_float()) {
+        return jinja::mk_val<jinja::value_float>(json.get<double>());
+    }
+    return jinja::mk_val<jinja::value_none>();
+}
+
+// The variables of a render, as common_chat_template_direct_apply_impl sets them.
+void set_variables(jinja::context & ctx, const autoparser::generation_params & params, const common_chat_template & of,
+                   Dialect dialect) {
+    const common_json & extra = params.extra_context;
+    if (extra.contains("preserve_reasoning") && extra.at("preserve_reasoning").is_boolean()) {
+        jinja::caps_apply_preserve_reasoning(ctx, extra.at("preserve_reasoning").get<bool>());
+    }
+    if (extra.contains("reasoning_effort") && extra.at("reasoning_effort").is_string()) {
+        jinja::caps_apply_reasoning_effort(ctx, extra.at("reasoning_effort").get<std::string>());
+    }
+    const bool plain = dialect == Dialect::plain;
+    ctx.set_val("messages", plain ? value_of(params.messages) : value_of(in_dialect(params.messages, dialect)));
+    ctx.set_val("bos_token", jinja::mk_val<jinja::value_string>(of.bos_tok));
+    ctx.set_val("eos_token", jinja::mk_val<jinja::value_string>(of.eos_tok));
+    ctx.set_val("enable_thinking", jinja::mk_val<jinja::value_bool>(params.enable_thinking));
+    if (!params.tools.empty()) {
+        ctx.set_val("tools", value_of(params.tools));
+    }
+    for (const auto & [key, value] : extra.items()) {
+        ctx.set_val(key, value_of(value));
+    }
 }
 
 }  // namespace
@@ -82,39 +118,55 @@ ChatTemplate::ChatTemplate(const std::string & source, const std::string & bos, 
     : parsed_(source, bos, eos) {
     bound_program(parsed_.prog);
     autoparser::generation_params params = probe(0);
-    render_direct(params);
+    render_direct(params, Dialect::plain);
     if (common_chat_try_specialized_template(parsed_, parsed_.src, params)) {
-        for (size_t i = 0; i < std::size(probes) && direct_; ++i) {
-            direct_ = renders_as_handler(probe(i));
-        }
+        find_dialect();
     } else {
+        dialect_ = Dialect::plain;
         analysis_.emplace();
         analysis_->analyze_template(parsed_);
     }
 }
 
-// A conversation that both refuse says nothing.
-bool ChatTemplate::renders_as_handler(const autoparser::generation_params & params) const {
-    std::optional<std::string> ours;
-    std::optional<std::string> theirs;
-    try {
-        ours = render_direct(params).text;
-    } catch (const std::exception &) {
-        ours.reset();
+void ChatTemplate::find_dialect() {
+    std::vector<std::optional<std::string>> wanted;
+    for (size_t i = 0; i < std::size(probes); ++i) {
+        wanted.push_back(handler_text(probe(i)));
     }
+    for (const Dialect dialect : all_dialects) {
+        bool same = true;
+        for (size_t i = 0; i < std::size(probes) && same; ++i) {
+            same = direct_text(probe(i), dialect) == wanted[i];
+        }
+        if (same) {
+            dialect_ = dialect;
+            return;
+        }
+    }
+}
+
+// A conversation that both refuse says nothing.
+std::optional<std::string> ChatTemplate::direct_text(const autoparser::generation_params & params, Dialect dialect) const {
+    try {
+        return render_direct(params, dialect).text;
+    } catch (const std::exception &) {
+        return std::nullopt;
+    }
+}
+
+std::optional<std::string> ChatTemplate::handler_text(const autoparser::generation_params & params) const {
     try {
         autoparser::generation_params copy = params;
-        theirs = common_chat_try_specialized_template(parsed_, parsed_.src, copy)->prompt;
+        return common_chat_try_specialized_template(parsed_, parsed_.src, copy)->prompt;
     } catch (const std::exception &) {
-        theirs.reset();
+        return std::nullopt;
     }
-    return ours == theirs;
 }
 
 Prompt ChatTemplate::render(const autoparser::generation_params & params) const {
     // Handlers also look at schemas, and at prompts that open no answer.
-    if (direct_ && (analysis_ || (params.add_generation_prompt && params.json_schema.is_null()))) {
-        return render_direct(params);
+    if (dialect_ && (analysis_ || (params.add_generation_prompt && params.json_schema.is_null()))) {
+        return render_direct(params, *dialect_);
     }
     autoparser::generation_params plain = params;  // no tool choice: no grammar is made
     plain.tool_choice = COMMON_CHAT_TOOL_CHOICE_NONE;
@@ -123,16 +175,9 @@ Prompt ChatTemplate::render(const autoparser::generation_params & params) const 
 }
 
 // What the template adds to open an answer is the difference of two renders (common_chat_template_generation_prompt).
-Prompt ChatTemplate::render_direct(const autoparser::generation_params & params) const {
+Prompt ChatTemplate::render_direct(const autoparser::generation_params & params, Dialect dialect) const {
     jinja::context closed(parsed_.src);
-    const common_json given = variables(params, parsed_.bos_tok, parsed_.eos_tok);
-    if (given.contains("preserve_reasoning") && given.at("preserve_reasoning").is_boolean()) {
-        jinja::caps_apply_preserve_reasoning(closed, given.at("preserve_reasoning").get<bool>());
-    }
-    if (given.contains("reasoning_effort") && given.at("reasoning_effort").is_string()) {
-        jinja::caps_apply_reasoning_effort(closed, given.at("reasoning_effort").get<std::string>());
-    }
-    jinja::global_from_json(closed, given, params.mark_input);
+    set_variables(closed, params, parsed_, dialect);
     const Texts texts = render_both(parsed_.prog, closed);
     const std::string without = trimmed(texts.closed, params);
     const std::string with = trimmed(texts.open, params);

@@ -3,6 +3,7 @@
 
 #include "chat-auto-parser.h"
 #include "chat.h"
+#include "message_dialect.h"
 
 #include <optional>
 #include <string>
@@ -37,12 +38,14 @@ class ChatTemplate {
 
   private:
     std::string trimmed(std::string text, const autoparser::generation_params & params) const;
-    Prompt render_direct(const autoparser::generation_params & params) const;
-    bool renders_as_handler(const autoparser::generation_params & params) const;
+    Prompt render_direct(const autoparser::generation_params & params, Dialect dialect) const;
+    void find_dialect();
+    std::optional<std::string> direct_text(const autoparser::generation_params & params, Dialect dialect) const;
+    std::optional<std::string> handler_text(const autoparser::generation_params & params) const;
 
     common_chat_template parsed_;
     std::optional<autoparser::autoparser> analysis_;  // none: common has a handler for this template
-    bool direct_ = true;                              // the handler's prompt is what the template alone gives
+    std::optional<Dialect> dialect_;                  // in which the template alone gives the handler's prompt; none: in none
 };
 
 }  // namespace shimmy

@@ -46,6 +46,7 @@ std::string schema_to_grammar(const std::string & text) {
     SchemaWork work;
     check_schema(schema, work);
     rewrite_patterns(schema);
+    rename_references(schema, "d");
     try {
         return with_json_names(json_schema_to_grammar(schema, true));
     } catch (const std::exception & e) {

@@ -26,6 +26,11 @@ void check_schema(const common_json & schema, SchemaWork & work);
 // Rewrites every "pattern" as pattern_in_json() does; throws the same on one that no grammar can be made of.
 void rewrite_patterns(common_json & schema);
 
+// Gives each target of a $ref a name of its own in "$defs", beginning with `prefix` (letters and digits). The converter names rules
+// by a reference's letters and digits alone: of two targets "a-b" and "a_b", or of one name in two tools, all would get the first.
+// `schema` has passed check_schema().
+void rename_references(common_json & schema, const std::string & prefix);
+
 // The regular expression of the texts that a string has inside of JSON, where `pattern` is one of the strings: with escapes for quote
 // and backslash, and without the raw control characters that JSON forbids. Anchored at both ends; \d, \w, \s as classes.
 // "" where no grammar can be made of it (look-around, \b, back references).

@@ -20,7 +20,11 @@ struct Name : jinja::identifier {
 
     jinja::value execute_impl(jinja::context & ctx) const override {
         tick();
-        jinja::value found = scope_of(ctx).get(number);
+        Scope & scope = scope_of(ctx);
+        if (number == scope.names().opens_answer) {
+            scope.see_opening();
+        }
+        jinja::value found = scope.get(number);
         if (found->is_undefined()) {
             return otherwise;
         }

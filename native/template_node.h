@@ -16,7 +16,6 @@ namespace shimmy {
 // Goes through a template's nodes and puts the bound ones in their place.
 struct Binder {
     Names & names;
-    size_t prompt_reads = 0;   // of add_generation_prompt, so far
     size_t calls = 0;          // of functions, which may be macros
     size_t changes = 0;        // of values in place: what runs after them may see them
     size_t macro_changes = 0;  // those in macros

@@ -8,32 +8,24 @@ namespace shimmy {
 
 namespace {
 
-constexpr const char * prompt_variable = "add_generation_prompt";
-
 // All of a template: the variables' scope begins with it.
 class Whole : public jinja::statement {
   public:
     explicit Whole(jinja::statements && given) : statements_(std::move(given)) {
+        names_.opens_answer = names_.number("add_generation_prompt");
         Binder binder{names_};
-        shared_ = statements_.size();
-        size_t calls = 0;
-        size_t changes = 0;
-        for (size_t i = 0; i < statements_.size(); ++i) {
-            const bool common = binder.prompt_reads == 0;
-            const size_t calls_so_far = binder.calls;
-            const size_t changes_so_far = binder.changes;
-            binder.bind(statements_[i]);
-            if (common && binder.prompt_reads > 0) {
-                shared_ = i;
-                calls = calls_so_far;
-                changes = changes_so_far;
-            }
+        std::vector<size_t> calls;
+        std::vector<size_t> changes;
+        for (jinja::statement_ptr & node : statements_) {
+            calls.push_back(binder.calls);
+            changes.push_back(binder.changes);
+            binder.bind(node);
         }
-        prompt_ = names_.number(prompt_variable);
-        const bool may_call = binder.calls > calls;
-        if (binder.changes > changes || (may_call && binder.macro_changes > 0)) {
-            shared_ = 0;
-            changes_ = true;
+        for (repeatable_ = statements_.size(); repeatable_ > 0; --repeatable_) {
+            const bool may_call = binder.calls > calls[repeatable_ - 1];
+            if (binder.changes > changes[repeatable_ - 1] || (may_call && binder.macro_changes > 0)) {
+                break;
+            }
         }
         body_ = Body(statements_);
         pos = 0;
@@ -49,30 +41,40 @@ class Whole : public jinja::statement {
     Texts both(jinja::context & ctx) const {
         Scope scope(ctx, names_);
         Texts out;
-        body_.write(scope, out.closed, 0, shared_);
-        out.open = out.closed;
-        {
-            const Scope::Inner inner(scope);
-            body_.write(scope, out.closed, shared_, body_.size());
+        size_t at = 0;
+        size_t before = 0;
+        while (at < body_.size()) {
+            Scope::Inner inner(scope);
+            before = out.closed.size();
+            body_.write(scope, out.closed, at, at + 1);
+            if (scope.saw_opening()) {
+                body_.write(scope, out.closed, at + 1, body_.size());
+                break;
+            }
+            inner.keep();
+            before = out.closed.size();
+            ++at;
         }
-        if (changes_) {
-            Scope again(ctx, names_);
-            again.set(prompt_, truth(true));
-            body_.write(again, out.open);
+        if (at >= repeatable_) {
+            out.open.assign(out.closed, 0, before);
+            open(scope, at, out.open);
         } else {
-            scope.set(prompt_, truth(true));
-            body_.write(scope, out.open, shared_, body_.size());
+            Scope again(ctx, names_);
+            open(again, 0, out.open);
         }
         return out;
     }
 
   private:
+    void open(Scope & scope, size_t from, std::string & out) const {
+        scope.set(names_.opens_answer, truth(true));
+        body_.write(scope, out, from, body_.size());
+    }
+
     Names names_;
     jinja::statements statements_;
     Body body_;
-    size_t shared_;         // statements before the first that looks at add_generation_prompt
-    size_t prompt_ = 0;     // that variable
-    bool changes_ = false;  // the others change values in place, and must begin with them anew
+    size_t repeatable_ = 0;  // from this statement on, nothing changes values in place
 };
 
 }  // namespace
@@ -111,7 +113,6 @@ void Binder::bind_target(jinja::statement_ptr & node) {
 }
 
 void Binder::name_read(const std::string & name) {
-    prompt_reads += name == prompt_variable;
     names.loop_as_value |= name == "loop";
 }
 

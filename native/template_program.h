@@ -15,8 +15,8 @@ struct Texts {
     std::string open;    // with add_generation_prompt set
 };
 
-// Both renders of a program that bound_program() has been over. What comes before the first statement that looks at
-// add_generation_prompt is rendered once for both, where nothing in the rest changes values in place.
+// Both renders of a program that bound_program() has been over. What comes before the statement in which add_generation_prompt is
+// first looked at is rendered once for both, where nothing in the rest changes values in place.
 Texts render_both(const jinja::program & program, jinja::context & ctx);
 
 }  // namespace shimmy

@@ -1,5 +1,6 @@
 #include "template_scope.h"
 
+#include <cstddef>
 #include <utility>
 
 namespace shimmy {
@@ -44,6 +45,13 @@ Scope::Inner::~Inner() {
         scope_.replaced_.pop_back();
     }
     --scope_.level_;
+}
+
+void Scope::Inner::keep() {
+    for (size_t i = begin_; i < scope_.replaced_.size(); ++i) {
+        scope_.variables_[scope_.replaced_[i].name].level = scope_.level_ - 1;
+    }
+    scope_.replaced_.erase(scope_.replaced_.begin() + static_cast<std::ptrdiff_t>(begin_), scope_.replaced_.end());
 }
 
 Scope::Snapshot Scope::snapshot() const {

@@ -18,6 +18,7 @@ struct Names {
 
     std::map<std::string, size_t> numbers;
     std::vector<std::string> texts;
+    size_t opens_answer = 0;                // the number of add_generation_prompt
     std::set<std::string> loop_members;  // of `loop` that are read
     bool loop_as_value = false;             // `loop` is also used otherwise
 };
@@ -37,11 +38,16 @@ class Scope : public jinja::context {
 
     const Names & names() const { return names_; }
 
+    // Whether add_generation_prompt was looked at.
+    bool saw_opening() const { return saw_opening_; }
+    void see_opening() { saw_opening_ = true; }
+
     // While one lives, what is set is set for that time.
     class Inner {
       public:
         explicit Inner(Scope & scope);
         ~Inner();
+        void keep();  // for good: of the outermost
         Inner(const Inner &) = delete;
         Inner & operator=(const Inner &) = delete;
 
@@ -82,6 +88,7 @@ class Scope : public jinja::context {
     std::vector<Variable> variables_;
     std::vector<Replaced> replaced_;
     uint32_t level_ = 0;
+    bool saw_opening_ = false;
 };
 
 inline Scope & scope_of(jinja::context & ctx) { return static_cast<Scope &>(ctx); }  // nodes run in no other context

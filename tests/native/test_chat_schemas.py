@@ -112,3 +112,23 @@ def test_names_of_more_properties_are_json(llama: Model, calls: ChatTemplate) ->
         assert matches(llama, grammar, '{"b": 1}')
         assert not matches(llama, grammar, '{"b\n": 1}')
         assert not matches(llama, grammar, '{"\\q": 1}')
+
+
+def reference(to: str, **targets: Any) -> dict[str, Any]:
+    return {"properties": {"x": {"$ref": f"#/$defs/{to}"}}, "required": ["x"], "$defs": targets}
+
+
+def test_tools_with_one_name_for_different_definitions_each_keep_theirs(llama: Model, calls: ChatTemplate) -> None:
+    given = tools(reference("kind", kind={"enum": [1, 2]}), reference("kind", kind={"enum": [3, 4]}))
+    rendered = render(calls, ChatParams(tools=given, tool_choice="required"))
+    assert rendered.prompt.count("#/$defs/kind") == 2
+    with closing(Grammar(llama, rendered.grammar)) as grammar:
+
+        def may_call(name: str, value: str) -> bool:
+            call = f'<tool_call>\n{{"name": "{name}", "arguments": {{"x": {value}}}}}\n</tool_call>'
+            return matches(llama, grammar, rendered.opening + call)
+
+        assert may_call("f0", "2")
+        assert may_call("f1", "3")
+        assert not may_call("f0", "3")
+        assert not may_call("f1", "2")

@@ -139,6 +139,15 @@ MEANING: dict[str, tuple[Any, list[str], list[str]]] = {
     "tuple": ({"prefixItems": [{"type": "null"}, {"type": "integer"}]}, ["[null, 1]"], ["[1, null]", "[null]"]),
     "enum": ({"enum": ['a"b', 1, None]}, ['"a\\"b"', "1", "null"], ['"a"', "2"]),
     "const": ({"const": {"a": [1]}}, ['{"a":[1]}'], ['{"a":[2]}']),
+    "definitions of like names": (
+        {
+            "properties": {"x": {"$ref": "#/$defs/a-b"}, "y": {"$ref": "#/$defs/a_b"}, "z": {"$ref": "#/properties/x"}},
+            "required": ["x", "y"],
+            "$defs": {"a-b": {"type": "integer"}, "a_b": {"items": {"$ref": "#/$defs/a_b"}, "type": "array"}},
+        },
+        ['{"x": 1, "y": [[], [[]]]}', '{"x": 1, "y": [], "z": 2}'],
+        ['{"x": [], "y": []}', '{"x": 1, "y": 1}', '{"x": 1, "y": [1]}', '{"x": 1, "y": [], "z": []}'],
+    ),
     "any of": ({"anyOf": [{"type": "null"}, {"type": "boolean"}]}, ["null", "true"], ["1"]),
     "types": ({"type": ["string", "null"]}, ['"x"', "null"], ["1"]),
     "tree": (
