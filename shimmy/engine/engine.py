@@ -55,6 +55,7 @@ class Engine:
             n_seq_max=facts.n_seq_max,
             fork=can_fork(facts),
             copy=can_copy(facts, model.facts.n_swa),
+            unified=facts.kv_unified,
             max_parked=max(facts.n_ctx // 2, 1),
         )
         self._context = context
@@ -104,6 +105,11 @@ class Engine:
             sample_ns=clock.sample_ns,
             busy_ns=self._busy_ns,
             tokens_embedded=self._embeddings.n_tokens if self._embeddings is not None else 0,
+            cells=self._context.facts.n_ctx,
+            cells_used=scheduler.cache.used(list(scheduler.running)) + self._stream.n_unseen,
+            prefix_hits=scheduler.prefix_hits,
+            tokens_cached=scheduler.tokens_cached,
+            preemptions=scheduler.preemptions,
         )
 
     def run(self) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
 from shimmy.engine.sequence import Kin, Sequence
+from shimmy.engine.shares import Shares
 from shimmy.types import ContextFacts
 
 MIN_FORK = 8  # shared tokens below which a fork saves less than its scan over the cells costs
@@ -84,18 +85,22 @@ class PrefixCache:
 
     max_parked: most tokens that leaves may hold together, but for the newest, a conversation of any length; every parked cell below
     the highest used one makes each decode a little slower.
-    fork, copy: what may be shared of a sequence, any beginning or only the whole.
+    fork, copy: what may be shared of a sequence, any beginning or only the whole; unified: a copy takes no cells of its own.
     """
 
-    def __init__(self, memory: Memory, *, n_seq_max: int, fork: bool, copy: bool = False, max_parked: int) -> None:
+    def __init__(
+        self, memory: Memory, *, n_seq_max: int, fork: bool, copy: bool = False, unified: bool = True, max_parked: int
+    ) -> None:
         self._memory = memory
         self._fork = fork
         self._copy = copy
+        self._unified = unified
         self._max_parked = max_parked
         self._free = list(range(n_seq_max - 1, -1, -1))
         self._leaves: OrderedDict[int, list[int]] = OrderedDict()  # least recently used first
         self._leaf_kin: dict[int, Kin] = {}  # of each leaf
         self._leased: set[int] = set()
+        self._shares = Shares()
         self.parked = 0
 
     def lease(self, sequence: Sequence, running: Iterable[Sequence]) -> Lease | Wait | None:
@@ -128,25 +133,26 @@ class PrefixCache:
             while self.parked > self._max_parked and self.evict(keep=seq_id):
                 pass
         else:
-            self._memory.seq_remove(seq_id)
-            self._free.append(seq_id)
+            self._forget(seq_id)
 
     def drop(self, sequence: Sequence) -> None:
         """Take a sequence's id back and forget its cells."""
         seq_id, sequence.seq_id = sequence.seq_id, -1
         self._leased.discard(seq_id)
-        self._memory.seq_remove(seq_id)
-        self._free.append(seq_id)
+        self._forget(seq_id)
 
     def evict(self, keep: int = -1) -> bool:
         """Drop the least recently used leaf other than ``keep``; False when there is none."""
         for seq_id in self._leaves:
             if seq_id != keep:
                 self._unpark(seq_id)
-                self._memory.seq_remove(seq_id)
-                self._free.append(seq_id)
+                self._forget(seq_id)
                 return True
         return False
+
+    def used(self, running: Iterable[Sequence]) -> int:
+        """Cells that hold something of a leaf or of these sequences, each counted once."""
+        return self.parked + sum(sequence.n_past for sequence in running) - self._shares.total
 
     def check(self, n_seq_max: int) -> None:
         """Raise AssertionError unless every id is free, leased or a leaf exactly once, and the count of parked tokens fits."""
@@ -190,6 +196,11 @@ class PrefixCache:
                 wait = Wait(other, n_common, exact=not self._fork)
         return lender, n_lent, wait
 
+    def _forget(self, seq_id: int) -> None:
+        self._memory.seq_remove(seq_id)
+        self._shares.removed(seq_id)
+        self._free.append(seq_id)
+
     def _unpark(self, leaf: int) -> None:
         self.parked -= len(self._leaves.pop(leaf))
         del self._leaf_kin[leaf]
@@ -205,10 +216,13 @@ class PrefixCache:
         target = self._free_id(keep=source)
         if target is not None:
             self._memory.seq_copy(source, target, n)
+            if self._unified:
+                self._shares.copied(source, target, n)
             return Lease(target, n)
         if source not in self._leaves:
             return None
         self._memory.seq_remove(source, n)
+        self._shares.cut(source, n)
         return self._take_over(source, n)
 
     def _empty(self) -> Lease | None:

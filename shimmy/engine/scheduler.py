@@ -33,6 +33,9 @@ class Scheduler:
         self._stops: dict[
             int, int
         ] = {}  # sequence id -> tokens after which its prefill pauses for those who wait for them
+        self.prefix_hits = 0
+        self.tokens_cached = 0
+        self.preemptions = 0
         self._full = False  # a sequence was paused for lack of cells, and nobody has finished since
 
     def add(self, sequence: Sequence) -> None:
@@ -102,6 +105,8 @@ class Scheduler:
         if not sequence.started_at:  # not after a preemption: those tokens were counted when they were computed
             sequence.started_at = now
             sequence.n_cached = lease.n_cached
+            self.prefix_hits += lease.n_cached > 0
+            self.tokens_cached += lease.n_cached
         self.running.append(sequence)
 
     def plan(self, now: float) -> list[Part]:
@@ -140,5 +145,6 @@ class Scheduler:
         self.cache.drop(youngest)
         youngest.n_past = 0
         self.waiting.appendleft(youngest)
+        self.preemptions += 1
         self._full = True
         return None

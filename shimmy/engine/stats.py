@@ -10,6 +10,10 @@ class EngineStats(msgspec.Struct, frozen=True, array_like=True):
 
     Times are wall time in ns: of decoding, of sampling, and of all busy turns of the loop, those two included. The CPU clock of
     a thread is not asked, because reading it was measured at 25 us in a virtual machine.
+
+    running, waiting, parked, cells_used  as it is now: sequences, sequences, tokens that only the prefix cache holds, cells of n_ctx
+    prefix_hits     sequences that found a part of their prompt computed; tokens_cached: how much all of them found
+    preemptions     sequences paused because the cells were full
     """
 
     steps: int = 0
@@ -22,3 +26,8 @@ class EngineStats(msgspec.Struct, frozen=True, array_like=True):
     sample_ns: int = 0
     busy_ns: int = 0
     tokens_embedded: int = 0
+    cells: int = 0
+    cells_used: int = 0
+    prefix_hits: int = 0
+    tokens_cached: int = 0
+    preemptions: int = 0

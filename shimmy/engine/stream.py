@@ -18,6 +18,7 @@ class Stream:
         """``send`` takes whole frames of worker/protocol.py; without it nothing is streamed."""
         self._context = context
         self._send = send
+        self.n_unseen = 0  # cells of the stream at work that its sequences do not know of yet
 
     def takes(self, parts: list[Part]) -> bool:
         """Whether the runs of the last step, which all decode, are plain text that goes on."""
@@ -41,12 +42,14 @@ class Stream:
             while (frame := repeat()) is not None:
                 if frame:
                     send(frame)
+                self.n_unseen += len(sequences)
                 if not goes_on():
                     return True
             return False
         finally:
             tokens = self._context.streamed()
             n = len(sequences)
+            self.n_unseen = 0
             for run, sequence in enumerate(sequences):
                 sequence.tokens += tokens[run::n]
                 sequence.n_past += len(tokens) // n

@@ -13,6 +13,8 @@ class ExactMemory:
 
     def __init__(self, n_seq_max: int, *, fork: bool = True, copy: bool = False) -> None:
         self.cells: dict[int, list[int]] = {seq_id: [] for seq_id in range(n_seq_max)}
+        self._owned: dict[int, list[int]] = {seq_id: [] for seq_id in range(n_seq_max)}  # the numbers of those cells
+        self._n_made = 0
         self._kin: dict[int, Kin] = {}  # who computed each id's cells
         self._fork = fork
         self._copy = copy
@@ -20,7 +22,7 @@ class ExactMemory:
     def seq_remove(self, seq_id: int, first: int = 0, end: int = -1) -> None:
         assert end == -1
         assert self._fork or first == 0, "this memory cannot drop a part of a sequence"
-        del self.cells[seq_id][first:]
+        del self.cells[seq_id][first:], self._owned[seq_id][first:]
 
     def seq_copy(self, source: int, target: int, end: int = -1) -> None:
         whole = self._copy and end == len(self.cells[source])
@@ -29,7 +31,13 @@ class ExactMemory:
         assert not self.cells[target]
         assert 0 < end <= len(self.cells[source])
         self.cells[target] = self.cells[source][:end]
+        self._owned[target] = self._owned[source][:end]
         self._kin[target] = self._kin[source]
+
+    @property
+    def n_used(self) -> int:
+        """Cells that anybody holds."""
+        return len({cell for cells in self._owned.values() for cell in cells})
 
     def kin_of(self, seq_id: int) -> Kin:
         """Who computed what an id holds."""
@@ -42,6 +50,8 @@ class ExactMemory:
         assert not sequence.n_past or self._kin[sequence.seq_id] == sequence.kin, "cells of somebody else"
         self._kin[sequence.seq_id] = sequence.kin
         self.cells[sequence.seq_id] += sequence.tokens[sequence.n_past : sequence.n_past + n]
+        self._owned[sequence.seq_id] += range(self._n_made, self._n_made + n)
+        self._n_made += n
         sequence.n_past += n
 
 

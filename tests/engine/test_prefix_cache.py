@@ -101,6 +101,10 @@ class CacheMachine(RuleBasedStateMachine):
         self.cache.check(N_SEQ_MAX)
 
     @invariant()
+    def shared_cells_are_counted_once(self) -> None:
+        assert self.cache.used(self.active) == self.memory.n_used
+
+    @invariant()
     def parked_tokens_stay_within_their_bound(self) -> None:
         assert self.cache.parked <= MAX_PARKED or len(self.cache._leaves) == 1  # the newest may be of any length
 

@@ -258,6 +258,7 @@ def test_everybody_is_served_whatever_comes_and_goes(kind: str, seed: int, n_seq
                     scheduler.finish(sequence)
                     gone.add(sequence.id)
         scheduler.cache.check(n_seq_max)
+        assert scheduler.cache.used(scheduler.running) == steps.memory.n_used
         if not coming and not scheduler.running and not scheduler.waiting:
             break
     assert gone == set(wanted)
