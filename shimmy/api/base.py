@@ -101,7 +101,7 @@ class ApiHandler(RequestHandler):
 
     def allowed_methods(self) -> list[str]:
         """Those that the handler defines, and OPTIONS."""
-        own = [name for name in ("GET", "POST", "DELETE") if name.lower() in vars(type(self))]
+        own = [name for name in ("GET", "POST", "DELETE") if _defines(type(self), name.lower())]
         return [*own, *(["HEAD"] if "GET" in own else []), "OPTIONS"]
 
     async def head(self, *args: str, **kwargs: str) -> None:
@@ -254,6 +254,11 @@ class ApiHandler(RequestHandler):
         length = headers.get("Content-Length", "")
         if length.isdigit() and int(length[:20]) > self.services.config.max_body:
             raise PayloadTooLarge(self.services.config.max_body)
+
+
+def _defines(handler: type[ApiHandler], method: str) -> bool:
+    """Whether it is the handler's own and not Tornado's refusal."""
+    return getattr(handler, method) is not getattr(RequestHandler, method)
 
 
 class UnknownPath(ApiHandler):

@@ -151,7 +151,7 @@ def _success(operation: Operation, schema_of: _SchemaOf) -> Schema:
     if operation.events is not None:
         said = "Each data line is one of x-event, or an ErrorAnswer where the stream breaks off; [DONE] may follow the last"
         content[EVENTS] = {
-            "schema": {"type": "string", "description": said},
+            "schema": {"description": said},  # untyped: some readers mean the body by it, and some each event
             "x-event": schema_of(operation.events),
         }
     return {"description": "Done", **({"content": content} if content else {})}

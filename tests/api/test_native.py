@@ -75,3 +75,17 @@ def test_a_prompt_that_does_not_fit_is_refused_before_a_stream_begins(server: Ru
     answer = server.post("/api/generate", {**ASK, "prompt": "word " * 5000, "stream": True})
     assert (answer.status, answer.error["code"]) == (400, "context_length_exceeded")
     assert answer.error["n_prompt_tokens"] > answer.error["n_ctx"] > 0
+
+
+@pytest.mark.parametrize("path", ["/health", "/api/health"])
+def test_health_answers_everybody(server: Running, path: str) -> None:
+    answer = server.get(path)
+    assert answer.status == 200
+    assert answer.json["status"] == "healthy"
+    assert answer.json["memory_bytes"] > 0
+
+
+def test_a_method_that_a_path_has_not_is_refused_with_those_that_it_has(server: Running) -> None:
+    answer = server.get("/api/generate")
+    assert (answer.status, answer.error["code"]) == (405, "method_not_allowed")
+    assert answer.headers["Allow"] == "POST, OPTIONS"
