@@ -112,6 +112,13 @@ class ServedModel:
             finally:
                 self.last_used = time.time()
 
+    async def ready(self) -> ReadyModel:
+        """The loaded model without a place in it, for what computes nothing. Raises what loading raises, ServerBusy."""
+        self._refuse_while_draining()
+        ready = await self._get_ready()
+        self.last_used = time.time()
+        return ready
+
     async def load(self) -> Loaded:
         """Load now, also after failures. Raises what loading raises."""
         self._refuse_while_draining()
