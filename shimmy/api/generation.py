@@ -29,7 +29,8 @@ class Generation:
         """``on_event`` gets the index of the request and what comes; the last of each is Finished."""
         self._services = services
         self._model = model
-        self._requests = requests
+        # With keys, what one client sent must not make another's answer come sooner.
+        self._requests = [msgspec.structs.replace(request, partition=client) for request in requests]
         self._on_event = on_event
         self._client = client
         self._ready: ReadyModel | None = None

@@ -43,7 +43,8 @@ def test_openai_answers_and_streams(client: openai.OpenAI, served: Running) -> N
     chunks = list(stream)
     assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == content
     assert chunks[-1].usage is not None
-    assert chunks[-1].usage.completion_tokens == whole.usage.completion_tokens  # type: ignore[union-attr]
+    assert whole.usage is not None
+    assert chunks[-1].usage.completion_tokens == whole.usage.completion_tokens
 
 
 def test_openai_completes_lists_and_embeds(client: openai.OpenAI, served: Running) -> None:
@@ -98,13 +99,12 @@ def test_openai_s_async_client_runs_many_at_once(served: Running) -> None:
 def test_langchain_answers_and_streams(served: Running) -> None:
     from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 
-    chat = ChatOpenAI(base_url=f"{served.url}/v1", api_key="none", model=served.model, temperature=0, max_tokens=12)  # type: ignore[arg-type, call-arg]
+    place: dict[str, Any] = {"base_url": f"{served.url}/v1", "api_key": "none", "model": served.model}
+    chat = ChatOpenAI(temperature=0, max_tokens=12, **place)
     whole = chat.invoke("hello").content
     assert whole
     assert "".join(str(chunk.content) for chunk in chat.stream("hello")) == whole
-    embeddings = OpenAIEmbeddings(
-        base_url=f"{served.url}/v1", api_key="none", model=served.model, check_embedding_ctx_length=False
-    )  # type: ignore[arg-type, call-arg]
+    embeddings = OpenAIEmbeddings(check_embedding_ctx_length=False, **place)
     assert len(embeddings.embed_documents(["one", "two"])) == 2
 
 
