@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, disable_cre
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from shimmy.api.gaps import GapCounts, Gaps
 from shimmy.types import Timings, Usage
 
 disable_created_metrics()  # type: ignore[no-untyped-call] # when each was made is of no use, and as many lines as the values
@@ -35,10 +36,8 @@ class Metrics:
             "shimmy_time_to_first_token_seconds", "From a request's arrival to its first text", ["model"],
             buckets=_SECONDS, registry=registry,
         )  # fmt: skip
-        self._gap = Histogram(
-            "shimmy_inter_token_latency_seconds", "Between two pieces of text of one answer", ["model"],
-            buckets=_GAPS, registry=registry,
-        )  # fmt: skip
+        self._gaps = Gaps("shimmy_inter_token_latency_seconds", "Between two pieces of text of one answer", _GAPS)
+        registry.register(self._gaps)
         self._queue = Histogram(
             "shimmy_queue_time_seconds", "From a request's arrival to the first step with it", ["model"],
             buckets=_SECONDS, registry=registry,
@@ -65,7 +64,7 @@ class Metrics:
 
     def meter(self, model: str) -> Meter:
         """For the answers of one model."""
-        return Meter(self._first.labels(model), self._gap.labels(model), time.monotonic())
+        return Meter(self._first.labels(model), self._gaps.of(model), time.monotonic())
 
     def finished(self, model: str, usage: Usage, timings: Timings) -> None:
         """A generation has ended."""
@@ -102,7 +101,7 @@ class Meter:
 
     __slots__ = ("_first", "_gap", "_last", "_started")
 
-    def __init__(self, first: Histogram, gap: Histogram, started: float) -> None:
+    def __init__(self, first: Histogram, gap: GapCounts, started: float) -> None:
         self._first = first
         self._gap = gap
         self._started = started

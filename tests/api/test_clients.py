@@ -100,7 +100,8 @@ def test_langchain_answers_and_streams(served: Running) -> None:
     from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 
     place: dict[str, Any] = {"base_url": f"{served.url}/v1", "api_key": "none", "model": served.model}
-    chat = ChatOpenAI(temperature=0, max_tokens=12, **place)
+    short: dict[str, Any] = {"temperature": 0, "max_tokens": 12}
+    chat = ChatOpenAI(**short, **place)
     whole = chat.invoke("hello").content
     assert whole
     assert "".join(str(chunk.content) for chunk in chat.stream("hello")) == whole
