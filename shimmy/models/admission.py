@@ -88,10 +88,10 @@ class Admission:
         try:
             await waiting.granted
         except asyncio.CancelledError:
-            if waiting.granted.done() and not waiting.granted.cancelled():
-                self._give(n)
-            else:
+            if waiting.granted.cancelled():
                 self._withdraw(client, waiting)
+            else:  # the place came first
+                self._give(n)
             raise
 
     def _give(self, n: int) -> None:
@@ -102,25 +102,29 @@ class Admission:
         """Give free places to those who wait; one that needs more than are free is waited for, not overtaken."""
         while self._clients:
             client = next(iter(self._clients))
-            queue = self._clients[client]
-            waiting = queue[0]
+            waiting = self._clients[client][0]
+            if waiting.granted.cancelled():  # and its task has not run since
+                self._take_out(client, waiting)
+                continue
             if waiting.n > self._free:
                 return
-            queue.popleft()
-            del self._clients[client]
-            if queue:
-                self._clients[client] = queue  # behind the other clients
+            self._take_out(client, waiting)
+            if client in self._clients:
+                self._clients[client] = self._clients.pop(client)  # behind the other clients
             self._free -= waiting.n
-            self._n_waiting -= waiting.n
             waiting.granted.set_result(None)
 
     def _withdraw(self, client: str, waiting: _Waiting) -> None:
+        if waiting in self._clients.get(client, ()):
+            self._take_out(client, waiting)
+            self._serve()  # it may have been the one that the others waited behind
+
+    def _take_out(self, client: str, waiting: _Waiting) -> None:
         queue = self._clients[client]
         queue.remove(waiting)
         if not queue:
             del self._clients[client]
         self._n_waiting -= waiting.n
-        self._serve()  # it may have been the one that the others waited behind
 
     def _retry_after(self) -> int:
         """Seconds until the queue has moved on by about one round, at least 1."""
