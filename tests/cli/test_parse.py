@@ -187,3 +187,16 @@ def test_every_option_of_loading_is_taken_by_the_commands_that_load(command: lis
 def test_adapters_may_be_given_several_times() -> None:
     assert parse(["probe", "--lora", "a", "m", "--lora=b:0.5"])["--lora"] == ["a", "b:0.5"]
     assert complaint("probe", "--device", "a", "--device", "b") == "--device was given 2 times: give it once"
+
+
+@pytest.mark.parametrize("command", ["list", "diag"])
+def test_a_command_runs_whose_usage_has_no_other_options(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """docopt reads one usage alone, and --help is in none of them."""
+    assert main([command, "--json"]) == 0
+    assert capsys.readouterr().out.startswith("{")
+
+
+def test_a_model_that_must_be_named_is_asked_for() -> None:
+    assert complaint("load") == "load needs a MODEL; usage: shimmy load MODEL [--url URL] [--config FILE] [--verbose]"
+    assert complaint("unload", "--force").startswith("unload needs a MODEL")
+    assert complaint("unload", "a", "b").startswith("unload has no use for 'b'")

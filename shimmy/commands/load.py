@@ -1,0 +1,26 @@
+"""``shimmy load``: let the running server load a model."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from shimmy.commands.running import RunningServer
+from shimmy.config import Config
+
+
+def run(config: Config, args: Mapping[str, Any]) -> int:
+    """Waits until it is loaded."""
+    server, name = RunningServer.configured(config), args["MODEL"]
+    terminal = sys.stderr.isatty()
+    last: dict[str, Any] = {}
+    try:
+        for last in server.stream("api", "models", name, "load", body={"stream": True}):
+            if terminal and last.get("progress") is not None:
+                print(f"\rloading {name}: {last['progress']:4.0%}", end="", file=sys.stderr, flush=True)
+    finally:
+        if terminal:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+    print(f"{name} is {last['status']}, loaded in {last['load_ms']:.0f} ms")
+    return 0

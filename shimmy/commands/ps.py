@@ -1,0 +1,68 @@
+"""``shimmy ps``: the models that the running server has loaded, and what they do."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from shimmy.commands.running import RunningServer
+from shimmy.config import Config
+
+_HEADER = ("NAME", "STATUS", "CONTEXT", "REQUESTS", "MEMORY", "IDLE")
+
+
+def run(config: Config, args: Mapping[str, Any]) -> int:
+    """Prints them as a table, or as one JSON object (``--json``)."""
+    server = RunningServer.configured(config)
+    names = [model["id"] for model in server.get("api", "models")["models"] if model["status"] != "available"]
+    models = [{"id": name, **server.get("api", "models", name, "status")} for name in names]
+    if args["--json"]:
+        print(json.dumps({"models": models}))
+        return 0
+    if models:
+        _print_table([_HEADER, *(_row(model, time.time()) for model in models)])
+    else:
+        print(f"no model is loaded at {server.url}", file=sys.stderr)
+    for model in models:
+        if model["error"]:
+            print(f"{model['id']}: {model['error']}", file=sys.stderr)
+    return 0
+
+
+def _row(model: Mapping[str, Any], now: float) -> tuple[str, ...]:
+    progress, memory, waiting = model["progress"], model["memory"], model["waiting_requests"]
+    status = model["status"] if progress is None else f"{model['status']} {progress:.0%}"
+    return (
+        model["id"],
+        status,
+        str(model["context_length"] or "-"),
+        f"{model['active_requests']}" + (f" + {waiting} waiting" if waiting else ""),
+        _size(sum(memory[part] for part in ("model", "context", "compute"))) if memory else "-",
+        _idle(model, now),
+    )
+
+
+def _idle(model: Mapping[str, Any], now: float) -> str:
+    if model["active_requests"]:
+        return "-"
+    return "never used" if model["last_used"] is None else _span(now - model["last_used"])
+
+
+def _span(seconds: float) -> str:
+    for unit, name in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= unit:
+            return f"{seconds / unit:.0f} {name}"
+    return f"{max(seconds, 0):.0f} s"
+
+
+def _size(size: int) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
+
+
+def _print_table(rows: Sequence[tuple[str, ...]]) -> None:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

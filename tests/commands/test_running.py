@@ -1,0 +1,143 @@
+"""`ps`, `load` and `unload` against a server that runs, one that is none, and none."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from shimmy.cli import main
+from shimmy.commands.running import RunningServer
+from shimmy.config import load_config
+from shimmy.errors import UsageError
+from tests.api.serving import Running, serving
+
+KEY = "open sesame"
+Call = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def server(tiny_llama: Path) -> Iterator[Running]:
+    with serving(tiny_llama, api_keys=KEY) as running:
+        yield running
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+    """The command line with the server's key: exit code, stdout, stderr."""
+    monkeypatch.setenv("SHIMMY_CONFIG", os.devnull)
+    monkeypatch.setenv("SHIMMY_API_KEY", KEY)
+    for name in ("SHIMMY_URL", "SHIMMY_API_KEYS", "SHIMMY_PORT", "SHIMMY_BIND"):
+        monkeypatch.delenv(name, raising=False)
+
+    def calling(*arguments: str) -> tuple[int, str, str]:
+        code = main(list(arguments))
+        return (code, *capsys.readouterr())
+
+    return calling
+
+
+def test_a_model_is_loaded_shown_and_unloaded(server: Running, call: Call) -> None:
+    code, out, err = call("ps", "--url", server.url)
+    assert (code, out) == (0, "")
+    assert err == f"no model is loaded at {server.url}\n"
+
+    code, out, err = call("load", server.model, "--url", server.url)
+    assert (code, err) == (0, "")
+    assert out.startswith(f"{server.model} is ready, loaded in ")
+
+    code, out, err = call("ps", "--url", server.url)
+    assert (code, err) == (0, "")
+    head, row = out.splitlines()
+    assert head.split() == ["NAME", "STATUS", "CONTEXT", "REQUESTS", "MEMORY", "IDLE"]
+    assert row.split()[:4] == [server.model, "ready", "2048", "0"]
+
+    code, out, _ = call("ps", "--json", "--url", server.url)
+    (model,) = json.loads(out)["models"]
+    assert (model["id"], model["status"], model["waiting_requests"]) == (server.model, "ready", 0)
+
+    assert call("unload", server.model, "--force", "--url", server.url) == (0, f"{server.model} is available\n", "")
+    assert call("ps", "--url", server.url)[1] == ""
+
+
+def test_a_model_that_the_server_does_not_have(server: Running, call: Call) -> None:
+    for command in ("load", "unload"):
+        code, out, err = call(command, "nobody/at all", "--url", server.url)
+        assert (code, out) == (1, "")
+        assert err.startswith("shimmy: no model named 'nobody/at all'")
+        assert err.count("\n") == 1
+
+
+def test_a_key_that_is_missing_is_asked_for(server: Running, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SHIMMY_API_KEY")
+    assert call("ps", "--url", server.url)[::2] == (
+        1,
+        "shimmy: the server wants a key, or another one: put it into SHIMMY_API_KEY\n",
+    )
+
+
+def test_the_address_comes_from_the_variable_or_from_what_serve_would_use(
+    server: Running, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHIMMY_PORT", str(server.port))
+    assert call("ps")[0] == 0
+    monkeypatch.setenv("SHIMMY_PORT", "1")
+    assert call("ps")[0] == 1
+    monkeypatch.setenv("SHIMMY_URL", server.url)
+    assert call("ps")[0] == 0
+
+
+@pytest.mark.parametrize("command", [["ps"], ["load", "m"], ["unload", "m"]])
+def test_where_no_server_is_the_line_says_how_to_start_one(command: list[str], call: Call) -> None:
+    code, out, err = call(*command, "--url", "127.0.0.1:1")
+    assert (code, out) == (1, "")
+    assert err == "shimmy: no server at http://127.0.0.1:1: start one with 'shimmy serve'\n"
+
+
+@pytest.fixture
+def stranger() -> Iterator[str]:
+    """A server that is not ours."""
+
+    class Strange(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"<html>Welcome</html>")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Strange) as http:
+        thread = threading.Thread(target=http.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{http.server_port}"
+        http.shutdown()
+        thread.join()
+
+
+def test_another_program_at_the_address_is_not_mistaken_for_shimmy(stranger: str, call: Call) -> None:
+    code, _, err = call("ps", "--url", stranger)
+    assert code == 1
+    assert err == f"shimmy: what answers at {stranger} is not shimmy: name it with --url or SHIMMY_URL\n"
+
+
+@pytest.mark.parametrize("url", ["ftp://here", "http://", "http://here:port", "http://here/?a=b", ":"])
+def test_what_is_no_address_is_wrong_usage(url: str, call: Call) -> None:
+    assert call("ps", "--url", url)[0] == 2
+
+
+def test_a_server_on_all_addresses_is_reached_on_this_machine() -> None:
+    for bind, url in (("0.0.0.0", "http://127.0.0.1:80"), ("::", "http://[::1]:80"), ("::1", "http://[::1]:80")):
+        config = load_config({}, {"SHIMMY_CONFIG": os.devnull, "SHIMMY_BIND": bind, "SHIMMY_PORT": "80"})
+        assert RunningServer.configured(config).url == url
+
+
+def test_an_address_may_have_a_folder_in_front_of_the_api() -> None:
+    assert RunningServer("https://here/llm/").url == "https://here/llm"
+    with pytest.raises(UsageError):
+        RunningServer("https://here/llm#x")
