@@ -243,7 +243,11 @@ class TemplateRequest(msgspec.Struct, frozen=True, array_like=True):
 
 
 class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
-    """A token with the natural logarithm of its probability under the raw softmax; ``piece`` are its bytes."""
+    """A token with the natural logarithm of its probability under the raw softmax; ``piece`` are its bytes.
+
+    Only of tokens of the content, each with the content that it completes: the pieces together are the content's bytes. Of a token
+    that a stop string has cut there are the bytes before it.
+    """
 
     token: int
     logprob: float

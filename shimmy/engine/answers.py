@@ -90,8 +90,8 @@ class Answers:
         reason = sequence.finish_reason(ended=ended)
         delta = None
         try:
-            if sequence.sampler.n_logprobs is not None and not ended:
-                sequence.logprobs.append(read_logprobs(self._model, self._context.sample_of(run)))
+            if sequence.logprobs is not None and not ended:
+                sequence.logprobs.add(read_logprobs(self._model, self._context.sample_of(run)), drawn.piece)
             if text and reason is None:
                 delta = part_text(sequence.parser, text)
         except ShimmyError as error:  # one answer cannot be read: the others go on
@@ -102,12 +102,19 @@ class Answers:
             self._scheduler.finish(sequence)
             self.end(sequence, reason, text)
             return False
+        if delta is None:
+            return True
+        logprobs = None if sequence.logprobs is None else sequence.logprobs.show(text, delta)
         if delta:
-            logprobs = None
-            if sequence.logprobs:
-                logprobs, sequence.logprobs = sequence.logprobs, []
             self._events.append(
-                Delta(sequence.id, delta.content, sequence.n_generated, logprobs, delta.reasoning, delta.tool_calls)
+                Delta(
+                    sequence.id,
+                    delta.content,
+                    sequence.n_generated,
+                    logprobs or None,
+                    delta.reasoning,
+                    delta.tool_calls,
+                )
             )
         return True
 
@@ -127,6 +134,7 @@ class Answers:
         except ShimmyError as error:
             self.fail(sequence, error)
             return
+        logprobs = None if sequence.logprobs is None else sequence.logprobs.finish(text, delta)
         if called and reason == "stop":
             reason = "tool_calls"
         self._events.append(
@@ -136,7 +144,7 @@ class Answers:
                 reason,
                 sequence.usage(),
                 sequence.timings(),
-                sequence.logprobs or None,
+                logprobs or None,
                 delta.reasoning,
                 delta.tool_calls,
             )

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence as Items
 from typing import TYPE_CHECKING
 
+from shimmy.engine.logprobs import Logprobs
 from shimmy.engine.output import TextOutput
-from shimmy.types import FinishReason, LoraSet, Timings, TokenLogprob, Usage
+from shimmy.types import FinishReason, LoraSet, Timings, Usage
 
 if TYPE_CHECKING:
     from shimmy.engine.prefix_cache import Wait
@@ -81,7 +82,7 @@ class Sequence:
         self.lora = lora  # all its cells are computed with these adapters
         self.kin: Kin = (lora, partition)  # who may use its cells, and whose it may use
         self.progress = progress  # say how far the prompt is computed
-        self.logprobs: list[TokenLogprob] = []
+        self.logprobs: Logprobs | None = None  # where they are asked for; set when it is taken in
         self.wait: Wait | None = None  # for what it is held back; the scheduler's
         self.submitted_at = submitted_at
         self.started_at = 0.0
@@ -117,7 +118,8 @@ class Sequence:
 
     def enter(self, n_ctx: int) -> None:
         """Fix what the engine asks for at each token; a sequence ends where the context of ``n_ctx`` tokens does."""
-        self.special = self.output.has_stops or self.parser is not None or self.sampler.n_logprobs is not None
+        self.logprobs = Logprobs() if self.sampler.n_logprobs is not None else None
+        self.special = self.output.has_stops or self.parser is not None or self.logprobs is not None
         wanted = n_ctx if self.max_tokens is None else self.n_prompt + self.max_tokens
         self.limit = min(wanted, n_ctx)
 
