@@ -19,6 +19,7 @@ from shimmy.models.store import Store
 from shimmy.native.context import Context
 from shimmy.native.model import Model
 from shimmy.types import ContextParams, ModelParams
+from tests.contexts import MakeContext
 from tests.wide import write_wide
 
 pytest_plugins = ["tests.tiny.fixtures"]
@@ -28,8 +29,6 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 DECODERS = ["llama", "swa", "moe", "recurrent", "hybrid"]
-
-MakeContext = Callable[..., Context]
 
 
 @pytest.fixture(autouse=True, scope="module")

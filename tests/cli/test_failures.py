@@ -284,7 +284,7 @@ def test_a_load_that_takes_too_long_is_given_up_and_shown_meanwhile(shimmy: Shim
     done = shimmy("generate", hanging_llama, *GENERATE, environ=times)
     assert (done.code, done.out) == (1, "")
     progress, error = done.err.splitlines()
-    assert progress == "loading hanging-llama-cli …"
+    assert progress == "loading hanging-llama …"
     assert error.endswith("did not load within 1.5 s: set SHIMMY_LOAD_TIMEOUT_S higher")
 
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from shimmy.native.adapter import Adapter
-from shimmy.native.context import Context
 from shimmy.native.model import Model
 from shimmy.types import LoraSet, ModelParams
+from tests.contexts import MakeContext
 from tests.engine.running import RunningEngine, assert_same_greedy, generate_plainly, random_prompt, running
 from tests.tiny.adapters import random_pairs, write_adapter
 from tests.wide import WIDE, write_wide
 
-MakeContext = Callable[..., Context]
 WEIGHTS = ["blk.0.attn_q.weight", "blk.0.ffn_up.weight", "blk.1.attn_v.weight", "blk.1.ffn_down.weight"]
 SETS: list[LoraSet] = [(), ((0, 1.0),), ((0, 0.4),), ((1, 1.0),), ((0, -0.5), (1, 0.8))]
 N_TOKENS = 30

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from shimmy.native.context import Context
 from shimmy.native.model import Model
+from tests.contexts import MakeContext
 from tests.engine.running import RunningEngine, assert_same_greedy, generate_plainly, random_prompt, running
 from tests.wide import WIDE
 
-MakeContext = Callable[..., Context]
 N = 12
 
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from shimmy.errors import GenerationFailed
 from shimmy.native.chat import ChatDelta
-from shimmy.native.context import Context
 from shimmy.native.model import Model
 from shimmy.types import Delta, SamplingParams
+from tests.contexts import MakeContext
 from tests.engine.running import RunningEngine, generate_plainly, random_prompt, running
-
-MakeContext = Callable[..., Context]
 
 
 @pytest.fixture

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 
 import pytest
 
 from shimmy.native.context import Context
 from shimmy.native.model import Model
+from tests.contexts import MakeContext
 from tests.engine.running import (
     Answer,
     Plain,
@@ -20,7 +20,6 @@ from tests.engine.running import (
 )
 from tests.wide import WIDE
 
-MakeContext = Callable[..., Context]
 N_TOKENS = 20
 LENGTHS = [5, 150, 17, 64, 90, 1]
 

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from shimmy.native.context import Context
 from shimmy.native.model import Model
 from shimmy.types import Delta, Progress
+from tests.contexts import MakeContext
 from tests.engine.running import Answer, RunningEngine, random_prompt, running
-
-MakeContext = Callable[..., Context]
 
 
 def steps_of(answer: Answer) -> list[int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from shimmy.native.context import Context, Run
 from shimmy.native.model import Model
 from shimmy.types import SamplingParams
+from tests.contexts import MakeContext
 from tests.engine.running import (
     Answer,
     Plain,
@@ -23,7 +23,6 @@ from tests.engine.running import (
 from tests.native.test_step import TOLERANCE, logits, text_tokens
 from tests.wide import WIDE
 
-MakeContext = Callable[..., Context]
 N_TOKENS = 20
 
 

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from shimmy.engine.stats import EngineStats
-from shimmy.native.context import Context
 from shimmy.native.model import Model
+from tests.contexts import MakeContext
 from tests.engine.running import RunningEngine, random_prompt, running
-
-MakeContext = Callable[..., Context]
 
 
 def test_cells_in_use_grow_with_the_answer_also_while_native_code_streams_it(

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
-from shimmy.native.context import Context
 from shimmy.native.model import Model
 from shimmy.types import Delta, SamplingParams
+from tests.contexts import MakeContext
 from tests.engine.running import Answer, RunningEngine, assert_same_greedy, generate_plainly, random_prompt, running
 from tests.wide import WIDE
-
-MakeContext = Callable[..., Context]
 
 
 def decoded(model: Model, answer: Answer) -> str:

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
-from shimmy.config import load_config
 from shimmy.errors import InvalidModelFile, ModelNotFound
 from shimmy.models.catalog import Catalog
+from tests.models.homes import config_of
 from tests.tiny.models import write_llama
-
-
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty home that is also the working folder."""
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +23,7 @@ def catalog_of(home: Path, data: bytes, *names: str, **environ: str) -> Catalog:
         path = home / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
-    settings = {"SHIMMY_CONFIG": os.devnull, "SHIMMY_STORE": str(home / "store"), "SHIMMY_CACHE": str(home / "cache")}
-    return Catalog(load_config({}, {**settings, **environ}))
+    return Catalog(config_of(home, **environ))
 
 
 def ids(catalog: Catalog) -> list[str]:

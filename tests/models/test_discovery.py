@@ -9,28 +9,15 @@ from pathlib import Path
 import pytest
 from gguf import GGUFWriter
 
-from shimmy.config import Config, load_config
 from shimmy.models.discovery import MAX_DEPTH, Discovery, discover
 from shimmy.models.metadata_cache import FILE
+from tests.models.homes import config_of
 from tests.tiny.models import write_llama
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return write_llama(tmp_path_factory.mktemp("model") / "tiny.gguf").read_bytes()
-
-
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty home that is also the working folder."""
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def config_of(home: Path, **environ: str) -> Config:
-    settings = {"SHIMMY_CONFIG": os.devnull, "SHIMMY_STORE": str(home / "store"), "SHIMMY_CACHE": str(home / "cache")}
-    return load_config({}, {**settings, **environ})
 
 
 def put(path: Path, data: bytes) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -51,3 +51,7 @@ class Blank:
     def sampler(self, params: SamplingParams, history: Sequence[int] = ()) -> Sampler:
         """A sampler of this width."""
         return Sampler(self, params, history, n_ctx=1024)  # type: ignore[arg-type]
+
+
+Blanks = Callable[[int], Blank]
+"""Makes the blank model of so many tokens."""

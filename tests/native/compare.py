@@ -14,10 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shimmy.types import SamplingParams
-from tests.native.blank import Blank
+from tests.native.blank import Blanks
 from tests.native.chain import Chain, ChainModel
 
-Blanks = Callable[[int], Blank]
 Models = Callable[[int], ChainModel]
 Row = NDArray[np.float32]
 Left = tuple[NDArray[np.int32], Row]  # tokens and their logits

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.native.blank import Blank, write_blank
+from tests.native.blank import Blank, Blanks, write_blank
 from tests.native.chain import ChainModel
 
 
@@ -29,7 +29,7 @@ def blank(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[int], 
 
 
 @pytest.fixture(scope="session")
-def chain_model(blank: Callable[[int], Blank]) -> Iterator[Callable[[int], ChainModel]]:
+def chain_model(blank: Blanks) -> Iterator[Callable[[int], ChainModel]]:
     """The chain's view of ``blank(width)``."""
     with ExitStack() as stack:
 

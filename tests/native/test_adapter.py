@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -14,15 +13,15 @@ from numpy.typing import NDArray
 
 from shimmy.errors import InvalidRequest
 from shimmy.native.adapter import Adapter
-from shimmy.native.context import Context, Run
+from shimmy.native.context import Run
 from shimmy.native.model import Model
 from shimmy.types import ModelParams
+from tests.contexts import MakeContext
 from tests.native.test_step import TOLERANCE, logits, text_tokens
 from tests.tiny.adapters import Pairs, architecture_of, random_pairs, weights_of, write_adapter, write_merged
 from tests.tiny.models import write_llama, write_swa
 from tests.wide import WIDE, write_like
 
-MakeContext = Callable[..., Context]
 ATTENTION = ["blk.0.attn_q.weight", "blk.0.attn_v.weight", "blk.1.attn_k.weight", "blk.1.attn_output.weight"]
 FEED_FORWARD = ["blk.0.ffn_gate.weight", "blk.1.ffn_up.weight", "blk.1.ffn_down.weight"]
 EXPERTS = ["blk.0.ffn_up_exps.weight", "blk.1.ffn_down_exps.weight"]

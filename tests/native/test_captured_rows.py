@@ -13,7 +13,8 @@ import pytest
 from shimmy.models.progress import Silent
 from shimmy.models.sources import parse_source
 from shimmy.models.store import Store
-from tests.native.compare import HISTORY, NEUTRAL, Blanks, Models, difference
+from tests.native.blank import Blanks
+from tests.native.compare import HISTORY, NEUTRAL, Models, difference
 from tests.native.rows import capture
 
 FULL = {"temperature": 0.8, "top_k": 40, "top_p": 0.95, "min_p": 0.05}

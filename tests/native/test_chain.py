@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from shimmy.native.model import Model
 from shimmy.native.sampler import Sampler
 from shimmy.types import SAMPLERS, SamplingParams
+from tests.native.blank import Blanks
 from tests.native.chain import ChainModel
-from tests.native.compare import HISTORY, NEUTRAL, Blanks, Models, Row, difference, ours, same, theirs
+from tests.native.compare import HISTORY, NEUTRAL, Models, Row, difference, ours, same, theirs
 from tests.native.reference import KINDS, make_row
 
 STAGES: dict[str, list[dict[str, Any]]] = {

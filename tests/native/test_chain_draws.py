@@ -12,8 +12,9 @@ import pytest
 from numpy.typing import NDArray
 
 from shimmy.types import SamplingParams
+from tests.native.blank import Blanks
 from tests.native.chain import Chain, ChainModel
-from tests.native.compare import HISTORY, NEUTRAL, Blanks, Models, Row, theirs
+from tests.native.compare import HISTORY, NEUTRAL, Models, Row, theirs
 from tests.native.reference import chi_square_excess, make_row, softmax
 
 UNLIKELY = 5.0  # standard deviations; the seeds are fixed, so the outcome is as well

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,7 @@ from shimmy.native.context import Context, Run
 from shimmy.native.model import Model
 from shimmy.native.sampler import Sampler
 from shimmy.types import ContextParams, ModelParams, SamplingParams
-
-MakeContext = Callable[..., Context]
+from tests.contexts import MakeContext
 
 
 @pytest.mark.parametrize(

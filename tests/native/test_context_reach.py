@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,10 +11,10 @@ from numpy.typing import NDArray
 from shimmy.errors import InvalidRequest
 from shimmy.native.context import Context
 from shimmy.native.model import Model
+from tests.contexts import MakeContext
 from tests.native.test_step import TOLERANCE, logits, text_tokens
 from tests.wide import WIDE
 
-MakeContext = Callable[..., Context]
 YARN = {"rope_scaling": "yarn", "rope_freq_scale": 0.25, "yarn_orig_ctx": 200}
 LINEAR = {"rope_scaling": "linear", "rope_freq_scale": 0.25}
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
 from shimmy.types import SamplingParams
-from tests.native.blank import Blank
+from tests.native.blank import Blanks
 from tests.native.reference import adjusted, chi_square_excess, distribution, make_row
 
-Blanks = Callable[[int], Blank]
 N_DRAWS = 4000
 UNLIKELY = 5.0  # standard deviations; the seeds are fixed, so the outcome is as well
 

@@ -12,10 +12,8 @@ from shimmy.native.context import Context, Run
 from shimmy.native.model import Model
 from shimmy.native.sampler import Sampler, read_logprobs
 from shimmy.types import SamplingParams
-from tests.native.blank import Blank
+from tests.native.blank import Blanks
 from tests.native.reference import KINDS, log_softmax, make_row
-
-Blanks = Callable[[int], Blank]
 
 
 @pytest.mark.parametrize("kind", KINDS)

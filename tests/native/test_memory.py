@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from shimmy.errors import InvalidRequest
 from shimmy.native.context import Context, Run
 from shimmy.native.model import Model
+from tests.contexts import MakeContext
 from tests.native.test_step import TOLERANCE, logits, text_tokens
 from tests.wide import WIDE
 
-MakeContext = Callable[..., Context]
 EMPTY = (-1, -1)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,10 @@ import pytest
 
 from shimmy.errors import InvalidRequest
 from shimmy.native import ffi
-from shimmy.native.context import Context
 from shimmy.native.model import Model
 from shimmy.types import ModelParams
+from tests.contexts import MakeContext
 
-MakeContext = Callable[..., Context]
 LOG_DEBUG = 1
 GPUS = [
     device["name"] for device in msgspec.json.decode(ffi.build_facts())["devices"] if device["type"] in {"gpu", "igpu"}

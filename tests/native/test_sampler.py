@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
@@ -18,10 +17,9 @@ from shimmy.native.context import TOKEN_NO_LOGITS
 from shimmy.native.model import Model
 from shimmy.native.sampler import Sampler
 from shimmy.types import SamplingParams
-from tests.native.blank import Blank
+from tests.native.blank import Blanks
 from tests.native.reference import KINDS, adjusted, make_row, survivors
 
-Blanks = Callable[[int], Blank]
 WIDTHS = [1, 2, 63, 64, 65, 130, 1000]
 WIDE = [49_152, 151_936]
 GREEDY = SamplingParams(temperature=0)

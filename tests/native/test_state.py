@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,10 @@ from shimmy.errors import InvalidRequest
 from shimmy.native.context import Context, Run
 from shimmy.native.model import Model
 from shimmy.types import ModelParams
+from tests.contexts import MakeContext
 from tests.native.test_step import TOLERANCE, logits, text_tokens
 from tests.tiny.models import write_llama
 from tests.wide import WIDE
-
-MakeContext = Callable[..., Context]
 
 
 def saved(context: Context, model: Model, n: int = 70, **options: bool) -> bytes:

@@ -14,9 +14,9 @@ from shimmy.native.context import TOKEN_EOG, Context, Drawn, Run
 from shimmy.native.model import Model
 from shimmy.native.sampler import Sampler
 from shimmy.types import SamplingParams
+from tests.contexts import MakeContext
 from tests.wide import WIDE
 
-MakeContext = Callable[..., Context]
 TOLERANCE = 5e-3
 
 

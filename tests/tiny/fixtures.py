@@ -1,4 +1,4 @@
-"""Fixtures that give paths of tiny models, written once in a test session: ``tiny_`` and a name of WRITERS; and ``tiny_fim``."""
+"""Fixtures that give paths of tiny models, written once in a test session: ``tiny_`` and a name of WRITERS; and some llamas."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.tiny.models import WRITERS, write_llama
+
+# Renders for hours, and has no other output than the probe's.
+_ENDLESS = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}{{ messages[0].content }}"
 
 
 @pytest.fixture(scope="session")
@@ -37,3 +40,15 @@ tiny_reranker = _written("reranker")
 def tiny_fim(tiny_folder: Path) -> Path:
     """A llama whose vocabulary has the tokens of fill-in-the-middle."""
     return write_llama(tiny_folder / "tiny-fim.gguf", fim=True)
+
+
+@pytest.fixture(scope="session")
+def long_llama(tiny_folder: Path) -> Path:
+    """A context so long that no test sees its end."""
+    return write_llama(tiny_folder / "long-llama.gguf", n_ctx=1 << 17)
+
+
+@pytest.fixture(scope="session")
+def hanging_llama(tiny_folder: Path) -> Path:
+    """A chat template that never ends: its worker stays in the middle of loading."""
+    return write_llama(tiny_folder / "hanging-llama.gguf", chat_template=_ENDLESS)

@@ -9,19 +9,6 @@ import psutil
 import pytest
 
 from tests.tiny.models import write_llama
-from tests.worker.running import ENDLESS
-
-
-@pytest.fixture(scope="session")
-def long_llama(tiny_folder: Path) -> Path:
-    """A context so long that no test sees its end."""
-    return write_llama(tiny_folder / "long-llama.gguf", n_ctx=1 << 17)
-
-
-@pytest.fixture(scope="session")
-def hanging_llama(tiny_folder: Path) -> Path:
-    """A chat template that never ends: its worker stays in the middle of loading."""
-    return write_llama(tiny_folder / "hanging-llama.gguf", chat_template=ENDLESS)
 
 
 @pytest.fixture(scope="session")

@@ -17,8 +17,8 @@ from shimmy.worker.protocol import Load, Loaded, Pong
 
 DEADLINE_S = 60.0
 GREEDY = SamplingParams(temperature=0.0)
-# Renders for hours, and has no other output than the probe's.
-ENDLESS = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}{{ messages[0].content }}"
+LONG_PROMPT = [65] * 60_000
+ROOM = {"n_ctx": 65_536}  # for it
 T = TypeVar("T")
 
 

@@ -19,6 +19,8 @@ from shimmy.types import Delta, Finished
 from shimmy.worker.death import death_message
 from tests.worker.damage import with_a_token_twice, with_number
 from tests.worker.running import (
+    LONG_PROMPT,
+    ROOM,
     collect,
     load_command,
     pong_when,
@@ -32,8 +34,6 @@ from tests.worker.running import (
 )
 
 ROOT = Path(__file__).parents[2]
-LONG_PROMPT = [65] * 60_000
-ROOM = {"n_ctx": 65_536}
 
 
 def test_a_kill_while_loading_is_told_to_who_waits(hanging_llama: Path, tiny_llama: Path) -> None:
@@ -61,7 +61,9 @@ def test_a_kill_is_told_to_all_requests_running_or_waiting(prompt: str | list[in
     async def body() -> None:
         async with ready(long_llama, parallel=2, **ROOM) as (worker, _):
             worker_process = psutil.Process(worker.pid)
-            tasks = [asyncio.create_task(collect(worker, request(number, prompt))) for number in range(4)]
+            # No two begin alike: one of them would wait for what the other computes.
+            prompts = [prompt if isinstance(prompt, str) else [66 + number, *prompt] for number in range(4)]
+            tasks = [asyncio.create_task(collect(worker, request(*numbered))) for numbered in enumerate(prompts)]
             await pong_when(worker, lambda pong: stats(pong, "waiting") == 2 and stats(pong, counter) > 0)
             worker_process.kill()
             told = await within(asyncio.gather(*tasks, return_exceptions=True), 5)
@@ -127,7 +129,7 @@ def test_close_ends_a_worker_in_the_middle_of_a_load(hanging_llama: Path) -> Non
 FRONT_END = """
 import asyncio, sys
 from pathlib import Path
-from tests.worker.running import collect, load_command, pong_when, request, stats
+from tests.worker.running import LONG_PROMPT, ROOM, collect, load_command, pong_when, request, stats
 from shimmy.worker.client import WorkerClient
 
 async def main():
@@ -190,8 +192,8 @@ def test_a_worker_leaves_no_core_and_hears_no_interrupt(tiny_llama: Path) -> Non
     run(body())
 
 
-def test_an_abort_of_llama_cpp_while_loading_is_one_line(tiny_llama: Path, tmp_path: Path) -> None:
-    path = with_a_token_twice(tiny_llama, tmp_path / "twice.gguf")
+def death_while_loading(path: Path) -> str:
+    """What is said of a worker that ends while it loads ``path``."""
 
     async def body() -> str:
         async with started() as worker:
@@ -199,22 +201,18 @@ def test_an_abort_of_llama_cpp_while_loading_is_one_line(tiny_llama: Path, tmp_p
                 await worker.load(load_command(path))
             return caught.value.message
 
-    message = run(body())
+    return run(body())
+
+
+def test_an_abort_of_llama_cpp_while_loading_is_one_line(tiny_llama: Path, tmp_path: Path) -> None:
+    message = death_while_loading(with_a_token_twice(tiny_llama, tmp_path / "twice.gguf"))
     assert "llama.cpp gave up on this model: llama-vocab.cpp" in message
     assert "\n" not in message
 
 
 def test_a_failed_assertion_of_llama_cpp_is_one_line(tiny_moe: Path, tmp_path: Path) -> None:
     path = with_number(tiny_moe, tmp_path / "odd.gguf", "qwen3moe.rope.dimension_count", 4)
-
-    async def body() -> str:
-        async with started() as worker:
-            with pytest.raises(WorkerDied) as caught:
-                await worker.load(load_command(path))
-            return caught.value.message
-
-    message = run(body())
-    assert message == (
+    assert death_while_loading(path) == (
         "llama.cpp gave up on this model: qwen3moe.cpp:66: GGML_ASSERT(n_embd_head == n_rot) failed;"
         " the file may be damaged"
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +12,21 @@ import pytest
 from shimmy.errors import ContextLengthExceeded, InvalidRequest, ShimmyError, WorkerDied
 from shimmy.types import Delta, Finished, GenerateRequest, Message, Progress
 from shimmy.worker.client import WorkerClient
-from tests.tiny.models import write_hybrid, write_llama, write_moe, write_recurrent, write_swa
+from tests.tiny.models import WRITERS, write_llama
 from tests.wide import WIDE, write_wide
-from tests.worker.running import collect, load_command, pong_when, ready, request, run, started, stats, within
-
-WRITERS: dict[str, Callable[[Path], Path]] = {
-    "llama": write_llama,
-    "swa": write_swa,
-    "moe": write_moe,
-    "recurrent": write_recurrent,
-    "hybrid": write_hybrid,
-}
-LONG_PROMPT = [65] * 60_000
-ROOM = {"n_ctx": 65_536}
+from tests.worker.running import (
+    LONG_PROMPT,
+    ROOM,
+    collect,
+    load_command,
+    pong_when,
+    ready,
+    request,
+    run,
+    started,
+    stats,
+    within,
+)
 
 
 def test_a_model_is_loaded_and_described(tiny_llama: Path) -> None:
@@ -77,9 +78,9 @@ def test_deltas_and_the_end_make_the_text_and_count_its_tokens(tiny_llama: Path)
     run(body())
 
 
-@pytest.mark.parametrize("name", WRITERS)
-def test_every_kind_of_memory_answers_a_conversation(name: str, tiny_folder: Path) -> None:
-    path = WRITERS[name](tiny_folder / f"{name}-conversation.gguf")
+@pytest.mark.parametrize("kind", ["llama", "swa", "moe", "recurrent", "hybrid"])
+def test_every_kind_of_memory_answers_a_conversation(kind: str, tmp_path: Path) -> None:
+    path = WRITERS[kind](tmp_path / "model.gguf")
 
     async def body() -> None:
         async with ready(path) as (worker, _):

@@ -1,0 +1,14 @@
+"""The configuration of somebody whose home holds all there is."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from shimmy.config import Config, load_config
+
+
+def config_of(home: Path, **environ: str) -> Config:
+    """The store and the cache are below ``home``; ``environ`` holds SHIMMY_* variables besides."""
+    settings = {"SHIMMY_CONFIG": os.devnull, "SHIMMY_STORE": str(home / "store"), "SHIMMY_CACHE": str(home / "cache")}
+    return load_config({}, {**settings, **environ})
