@@ -166,10 +166,10 @@ class ApiHandler(RequestHandler):
     async def until_gone(self, work: Any) -> None:
         """Await ``work``, and give it up when the client goes away."""
         self._task = asyncio.current_task()
-        stream = self.stream
-        fd = stream.socket.fileno() if stream is not None and not stream.closed() else -1
-        if fd >= 0:
-            self.services.departures.watch(fd, self.on_connection_close)
+        stream, departures = self.stream, self.services.departures
+        watch = None
+        if stream is not None and not stream.closed():
+            watch = departures.watch(stream.socket.fileno(), self.on_connection_close)
         try:
             await work
         except (asyncio.CancelledError, StreamClosedError) as reason:
@@ -179,8 +179,8 @@ class ApiHandler(RequestHandler):
             self.close_connection()
         finally:
             self._task = None
-            if fd >= 0:
-                self.services.departures.forget(fd)
+            if watch is not None:
+                departures.forget(watch)
 
     @property
     def stream(self) -> IOStream | None:

@@ -42,6 +42,9 @@ class GenerateSocket(ApiHandler, WebSocketHandler):
 
     open_methods = frozenset()  # browsers let pages of any origin open sockets, and read them
 
+    _opened = False
+    _key_timer: asyncio.TimerHandle | None = None
+
     def identify(self) -> str:
         """Where no header has a key, the first message must."""
         self._known = not self.services.keys or self.key_given is not None
@@ -74,7 +77,7 @@ class GenerateSocket(ApiHandler, WebSocketHandler):
         stream.set_nodelay(True)
         self._outgoing = Outgoing(stream, services.limits)
         self._runs: dict[str | int | None, _Run] = {}
-        self._key_timer: asyncio.TimerHandle | None = None
+        self._opened = True
         if not self._known:
             loop = asyncio.get_running_loop()
             self._key_timer = loop.call_later(services.limits.head_s, self.close, _POLICY_VIOLATION, "no key came")
@@ -102,7 +105,9 @@ class GenerateSocket(ApiHandler, WebSocketHandler):
             self._refuse(name, error, started)
 
     def on_close(self) -> None:
-        """Nobody wants the answers any more."""
+        """Nobody wants the answers any more. Tornado says so of sockets that were refused, too."""
+        if not self._opened:
+            return
         self.services.ticker.remove(self)
         self.services.stop_listeners.discard(self.close_if_idle)
         if self._key_timer is not None:

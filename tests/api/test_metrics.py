@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from pathlib import Path
 
@@ -93,11 +92,13 @@ def test_the_state_of_now(tiny_llama: Path) -> None:
 def test_a_worker_that_does_not_answer_is_left_out(tiny_llama: Path) -> None:
     with serving(tiny_llama) as server:
         server.post("/api/generate", ASK)
-        os.kill(server.served.pid, signal.SIGSTOP)
+        worker = psutil.Process(server.served.pid)
+        worker.send_signal(signal.SIGSTOP)
         try:
+            server.wait_until(lambda: worker.status() == psutil.STATUS_STOPPED)
             families = scrape(server)
         finally:
-            os.kill(server.served.pid, signal.SIGCONT)
+            worker.send_signal(signal.SIGCONT)
         assert "shimmy_sequences_running" not in families
         assert value(families, "shimmy_models_loaded") == 1
 

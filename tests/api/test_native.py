@@ -89,3 +89,10 @@ def test_a_method_that_a_path_has_not_is_refused_with_those_that_it_has(server: 
     answer = server.get("/api/generate")
     assert (answer.status, answer.error["code"]) == (405, "method_not_allowed")
     assert answer.headers["Allow"] == "POST, OPTIONS"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_connection_that_is_not_kept_is_closed_behind_the_answer(server: Running, stream: bool) -> None:
+    answer = server.post("/api/generate", {**ASK, "stream": stream}, Connection="close")
+    assert answer.status == 200
+    assert answer.headers["Connection"] == "close"
