@@ -25,7 +25,7 @@ ROOMS = (
     "logs",
     "server",
     "commands",
-    "cli",
+    ("usage", "cli"),
 )
 FLOOR = {name: floor for floor, names in enumerate(ROOMS) for name in ([names] if isinstance(names, str) else names)}
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py") if path.name != "_abi.py")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from shimmy.cli import USAGE
+from shimmy.usage import USAGE
 from tests.api.serving import PATIENCE_S, Running, serving
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from shimmy import __version__
-from shimmy.cli import COMMANDS, USAGE, main, parse
+from shimmy.cli import main
 from shimmy.errors import UsageError
 from shimmy.settings import SETTINGS
+from shimmy.usage import COMMANDS, USAGE, parse
 
 USAGES, OPTIONS = (USAGE.split(f"\n{title}:\n", 1)[1] for title in ("Usage", "Options of serve"))
 USAGES = USAGES.split("\n\n", 1)[0]

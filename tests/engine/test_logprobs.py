@@ -32,7 +32,7 @@ def split(data: bytes, cuts: list[int]) -> list[bytes]:
 def said(pieces: list[bytes], stops: list[str]) -> tuple[list[tuple[str, list[TokenLogprob]]], bool]:
     """Content and entries, event by event; whether a stop string ended it."""
     output, logprobs = TextOutput(stops), Logprobs()
-    out = []
+    out: list[tuple[str, list[TokenLogprob]]] = []
     for token, piece in enumerate(pieces):
         logprobs.add(TokenLogprob(token, -1.0, piece), piece)
         text = output.push(piece)
