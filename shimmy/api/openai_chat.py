@@ -134,14 +134,7 @@ class ChatHandler(GeneratingHandler):
     async def _stream(self, asked: ChatRequest, model: ServedModel, requests: list[GenerateRequest]) -> None:
         head = Head.make(_PREFIX, _CHUNK, model.entry.id)
         events = EventStream(self)
-        stream = ChatStream(
-            head,
-            events.send,
-            n=len(requests),
-            include_usage=asked.include_usage,
-            timings_per_token=bool(asked.timings_per_token),
-            return_progress=bool(asked.return_progress),
-        )
+        stream = ChatStream(head, events.send, asked.wishes, n=len(requests))
         generation = Generation(self.services, model, requests, stream.take, client=self.client)
         await self.run_stream(generation, events, stream.end)
 

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
 from shimmy.api.generation import GenerationEvent
-from shimmy.api.openai_fields import Head, PromptProgress, progress_of
+from shimmy.api.openai_chunks import Chunks, encode
+from shimmy.api.openai_fields import Head, PromptProgress, Wishes
 from shimmy.api.openai_logprobs import ChatLogprobs, chat_logprobs
-from shimmy.api.sse import DONE
-from shimmy.api.times import RunningTimes
 from shimmy.api.usage import TimingsAnswer, UsageAnswer, timings_of, usage_of
 from shimmy.types import Delta, Finished, Progress, ToolCallDelta, Usage
-
-_encode = msgspec.json.Encoder().encode
 
 
 class DeltaFunction(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -69,61 +66,40 @@ class ChatChunk(msgspec.Struct, frozen=True, omit_defaults=True):
 class ChatStream:
     """Turns the events of ``n`` answers into chunks. One loop owns it."""
 
-    def __init__(
-        self,
-        head: Head,
-        send: Callable[[bytes], None],
-        *,
-        n: int,
-        include_usage: bool,
-        timings_per_token: bool,
-        return_progress: bool,
-    ) -> None:
-        self._send = send
-        self._opening = head.opening()
+    def __init__(self, head: Head, send: Callable[[bytes], None], wishes: Wishes, *, n: int) -> None:
+        self._chunks = Chunks(head, send, wishes)
         self._begun = [False] * n
         self._usages: list[Usage] = []
-        self._include_usage = include_usage
-        self._times = RunningTimes() if timings_per_token else None
-        self._return_progress = return_progress
-        # {} stands for the text, which is what nearly all chunks differ in.
-        self._plain = [b'%b"choices":[{"index":%d,"delta":{"content":' % (self._opening, index) for index in range(n)]
-        self._plain_end = b'},"logprobs":null,"finish_reason":null}]%b}\n\n' % (
-            b',"usage":null' if include_usage else b""
-        )
+        self._plain = [
+            self._chunks.around(b'{"index":%d,"delta":{"content":' % index, b'},"logprobs":null,"finish_reason":null}')
+            for index in range(n)
+        ]
 
     def take(self, index: int, event: GenerationEvent) -> None:
         """Send what an event is in chunks."""
+        chunks = self._chunks
         if isinstance(event, Progress):
-            self._take_progress(index, event)
+            chunks.take_progress(index, event)
             return
         if not self._begun[index]:
             self._begun[index] = True
-            self._send_choice(index, DeltaMessage("assistant", ""))
+            chunks.send_choice(ChunkChoice(index, DeltaMessage("assistant", "")))
         if isinstance(event, Delta):
-            plain = not (event.reasoning or event.tool_calls or event.logprobs)
-            if plain and self._times is None:
-                self._send(self._plain[index] + _encode(event.text) + self._plain_end)
+            if event.reasoning or event.tool_calls or event.logprobs or chunks.wants_times:
+                self._send_delta(index, event, event.n_tokens)
                 return
-            self._send_delta(index, event, event.n_tokens)
+            before, after = self._plain[index]
+            chunks.send(before + encode(event.text) + after)
             return
         if event.text or event.reasoning or event.tool_calls or event.logprobs:
             self._send_delta(index, event, event.usage.completion_tokens)
         self._usages.append(event.usage)
-        self._send_choice(index, DeltaMessage(), reason=event.reason, timings=timings_of(event.timings, event.usage))
+        end = ChunkChoice(index, DeltaMessage(), finish_reason=event.reason)
+        chunks.send_choice(end, timings_of(event.timings, event.usage))
 
     def end(self) -> bytes:
         """What follows the last chunk of the last answer."""
-        if not self._include_usage:
-            return DONE
-        usage = _encode(usage_of(self._usages))
-        return self._opening + b'"choices":[],"usage":' + usage + b"}\n\n" + DONE
-
-    def _take_progress(self, index: int, event: Progress) -> None:
-        if self._times is not None:
-            self._times.prompt(event)
-        if self._return_progress and index == 0:
-            self._send(self._opening + b'"choices":[],"prompt_progress":' + _encode(progress_of(event)) + b"}\n\n")
+        return self._chunks.end(usage_of(self._usages))
 
     def _send_delta(self, index: int, event: Delta | Finished, n_tokens: int) -> None:
         delta = DeltaMessage(
@@ -132,24 +108,7 @@ class ChatStream:
             tool_calls=[_call_of(call) for call in event.tool_calls],
         )
         logprobs = chat_logprobs(event.logprobs) if event.logprobs else None
-        timings = self._times.after(n_tokens) if self._times is not None else None
-        self._send_choice(index, delta, logprobs=logprobs, timings=timings)
-
-    def _send_choice(
-        self,
-        index: int,
-        delta: DeltaMessage,
-        *,
-        logprobs: ChatLogprobs | None = None,
-        reason: str | None = None,
-        timings: TimingsAnswer | None = None,
-    ) -> None:
-        chunk: list[Any] = [self._opening, b'"choices":[', _encode(ChunkChoice(index, delta, logprobs, reason)), b"]"]
-        if self._include_usage:
-            chunk.append(b',"usage":null')
-        if timings is not None:
-            chunk += [b',"timings":', _encode(timings)]
-        self._send(b"".join([*chunk, b"}\n\n"]))
+        self._chunks.send_choice(ChunkChoice(index, delta, logprobs), self._chunks.times_after(n_tokens))
 
 
 def _call_of(call: ToolCallDelta) -> DeltaCall:

@@ -125,15 +125,9 @@ class CompletionHandler(GeneratingHandler):
         self, asked: CompletionRequest, model: ServedModel, requests: list[GenerateRequest], echoes: list[str]
     ) -> None:
         events = EventStream(self)
-        stream = CompletionStream(
-            Head.make(_PREFIX, _KIND, model.entry.id),
-            events.send,
-            echoes=[echo for echo in echoes for _ in range(asked.n_answers)],
-            n=asked.n_answers,
-            include_usage=asked.include_usage,
-            timings_per_token=bool(asked.timings_per_token),
-            return_progress=bool(asked.return_progress),
-        )
+        head = Head.make(_PREFIX, _KIND, model.entry.id)
+        begun = [echo for echo in echoes for _ in range(asked.n_answers)]
+        stream = CompletionStream(head, events.send, asked.wishes, echoes=begun, n=asked.n_answers)
         generation = Generation(self.services, model, requests, stream.take, client=self.client)
         await self.run_stream(generation, events, stream.end)
 

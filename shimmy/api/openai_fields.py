@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 from msgspec import Meta
@@ -51,6 +51,7 @@ class OpenAIFields(SamplingFields, kw_only=True):
     functions: Any = None
     function_call: Any = None
     web_search_options: Any = None
+    keep_alive: Any = None
 
     @property
     def n_answers(self) -> int:
@@ -58,9 +59,13 @@ class OpenAIFields(SamplingFields, kw_only=True):
         return self.n or 1
 
     @property
-    def include_usage(self) -> bool:
-        """Whether a stream ends with the token counts."""
-        return self.stream_options is not None and bool(self.stream_options.include_usage)
+    def wishes(self) -> Wishes:
+        """What a stream has besides the text."""
+        return Wishes(
+            self.stream_options is not None and bool(self.stream_options.include_usage),
+            bool(self.timings_per_token),
+            bool(self.return_progress),
+        )
 
     def check(self, config: Config) -> None:
         """Raise InvalidRequest for what cannot be honoured."""
@@ -94,8 +99,17 @@ _UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "functions": ([],),
     "function_call": ("none",),
     "web_search_options": (),
+    "keep_alive": (),
 }
 """With their neutral values, besides null."""
+
+
+class Wishes(NamedTuple):
+    """What a client wants in its stream besides the text."""
+
+    include_usage: bool
+    timings_per_token: bool
+    return_progress: bool
 
 
 class PromptProgress(msgspec.Struct, frozen=True):
