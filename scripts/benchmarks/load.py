@@ -47,11 +47,6 @@ class Load(NamedTuple):
         """Median time to first text."""
         return 1e3 * statistics.median(stream.first_s for stream in self.streams)
 
-    @property
-    def last_first_ms(self) -> float:
-        """The longest."""
-        return 1e3 * max(stream.first_s for stream in self.streams)
-
 
 def prompts(seed: int, n: int, words: int, shared_words: int = 0) -> list[str]:
     """``n`` texts that no other seed has; they begin with the same ``shared_words``."""

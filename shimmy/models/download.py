@@ -18,7 +18,7 @@ from shimmy.errors import ChecksumMismatch, DownloadFailed, InvalidModelFile
 from shimmy.models.gguf_file import mistaken_for
 from shimmy.models.packages import CHUNK, free_space, require_space
 from shimmy.models.progress import Progress
-from shimmy.models.remote import RemoteFile, shown_url
+from shimmy.models.remote import RemoteFile, WebSource, shown_url
 from shimmy.models.web import Interrupted, NoConnection, Web
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ class _Download:
             return
         self._start_anew()
         size = self._size_of(response)
-        self._state = _State(shown_url(self._file.url), self._file.version or "", _validator(response), size)
+        self._state = _State(WebSource(self._file.url).text, self._file.version or "", _validator(response), size)
         if self._can_go_on(self._state):
             self.state_path.write_bytes(msgspec.json.encode(self._state))
 
@@ -212,7 +212,7 @@ class _Download:
             state = msgspec.json.decode(self.state_path.read_bytes(), type=_State)
         except (OSError, msgspec.MsgspecError):
             return None
-        same = (state.url, state.version) == (shown_url(self._file.url), self._file.version or "")
+        same = (state.url, state.version) == (WebSource(self._file.url).text, self._file.version or "")
         return state if same and self._file.size in {None, state.size} else None
 
 

@@ -208,8 +208,8 @@ class ServedModel:
         stamp = self._stamp()
         worker = WorkerClient()
         try:
+            await worker.start(show_log=self._config.verbose)  # it comes up while the file is checked
             metadata = await asyncio.to_thread(check_model_file, self.entry.path)
-            await worker.start(show_log=self._config.verbose)
             command = load_command(self._config, self.entry.path, metadata, parallel=self._config.parallel)
             loaded = await asyncio.wait_for(worker.load(command, self._show), self._config.load_timeout_s)
         except BaseException as error:

@@ -190,6 +190,12 @@ def test_a_file_that_had_arrived_is_not_asked_for_again(server: Server, fetch: F
     assert server.fetches() == []
 
 
+def test_a_file_of_another_query_is_not_taken_for_the_one_that_had_arrived(server: Server, fetch: Fetch) -> None:
+    fetch()
+    fetch(url=f"{fetch.url}?which=other")
+    assert len(server.fetches()) == 2
+
+
 @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"url":1}', b"\xff"])
 def test_a_damaged_state_means_a_fresh_start(damage: bytes, server: Server, fetch: Fetch) -> None:
     leave_half(server, fetch)
