@@ -21,6 +21,9 @@ Usage:
                   [--temperature T] [--top-k K] [--top-p P] [--min-p P] [--repeat-penalty R] [--seed N]
                   [--grammar FILE | --json-schema FILE]
                   [--json] [--config FILE] [--verbose] [--lora FILE]... [options]
+  shimmy chat [MODEL] [--system TEXT] [--max-tokens N] [--stop TEXT]... [--temperature T] [--top-k K] [--top-p P]
+              [--min-p P] [--repeat-penalty R] [--seed N] [--url URL]
+              [--config FILE] [--verbose] [--lora FILE]... [options]
   shimmy probe [MODEL] [--json] [--config FILE] [--verbose] [--lora FILE]... [options]
   shimmy list [--json | --short] [--config FILE] [--verbose]
   shimmy pull [NAME] [--name NAME] [--sha256 HEX] [--config FILE] [--verbose]
@@ -33,6 +36,8 @@ Usage:
 Commands:
   serve      Answer over HTTP and WebSocket: OpenAI's API and our own, at http://127.0.0.1:11435.
   generate   Answer a prompt; the text goes to stdout as it comes.
+  chat       Talk with a model, in the terminal or by the lines of a pipe; /help there says more. The running server's
+             model, or else one of its own.
   probe      Load a model once and say what it is and needs.
   list       Show the models there are.
   pull       Fetch a model: no NAME is the default model, smollm2-135m-instruct; also hf:OWNER/NAME[:QUANT or FILE]
@@ -58,9 +63,9 @@ Options of serve:
   --rate-limit N       Requests a minute for each key; 0, where not given: no limit.
   --log-format FORMAT  The log on stderr: text, as where not given, or json.
 
-Options of generate:
+Options of generate and chat:
   -p --prompt TEXT     What to say to the model; - reads it from stdin.
-  --system TEXT        A system message before the prompt.
+  --system TEXT        A system message before all else.
   --raw                Give the prompt to the model as it is, without its chat template.
   --suffix TEXT        Fill the gap between the prompt and this text, with a model that can (fim in shimmy list).
   --max-tokens N       Most tokens to generate; 256 where not given.
@@ -98,7 +103,7 @@ Options of loading a model, [options] above:
   --yarn-beta-fast X
   --yarn-beta-slow X
 
-Options of ps, load and unload:
+Options of ps, load, unload and chat:
   --url URL            The running server; SHIMMY_URL, else where serve would listen. SHIMMY_API_KEY is its key.
   --force              Do not wait for running requests, which then fail.
 
@@ -120,7 +125,7 @@ Examples:
   git diff | shimmy generate --system "Write a commit message for this change." --prompt - --temperature 0
 """
 
-COMMANDS = ("serve", "generate", "probe", "list", "pull", "diag", "ps", "load", "unload")
+COMMANDS = ("serve", "generate", "chat", "probe", "list", "pull", "diag", "ps", "load", "unload")
 _SHORT = {"-p": "--prompt", "-v": "--verbose", "-h": "--help", "-V": "--version"}
 _REPEATED = {"--stop", "--lora", "--model", "--api-key"}
 

@@ -103,8 +103,12 @@ def check_sampling(args: Mapping[str, Any]) -> None:
 
 def read_sampling(args: Mapping[str, Any], metadata: ModelMetadata) -> SamplingParams:
     """What was given, else what the model file recommends, else the defaults."""
-    given = {name: value for name, value in _given(args).items() if value is not None}
-    return SamplingParams(**{**advised(metadata), "temperature": CLI_TEMPERATURE, **given})
+    return SamplingParams(**{**advised(metadata), "temperature": CLI_TEMPERATURE, **sampling_given(args)})
+
+
+def sampling_given(args: Mapping[str, Any]) -> dict[str, Any]:
+    """Only what was given, by the names of SamplingParams. Raises UsageError on a wrong value."""
+    return {name: value for name, value in _given(args).items() if value is not None}
 
 
 def _given(args: Mapping[str, Any]) -> dict[str, Any]:

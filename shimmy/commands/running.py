@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from typing import Any
@@ -66,7 +66,7 @@ class RunningServer:
         with self._ask("POST", path, body) as response:
             return _json(self.url, response)
 
-    def stream(self, *path: str, body: object) -> Iterator[Any]:
+    def stream(self, *path: str, body: object) -> Generator[Any, None, None]:
         """The events of an answer to POST; leaving early ends the request. Raises NoServer, Refused, also for an event that is an error."""
         with self._ask("POST", path, body) as response:
             for line in response:

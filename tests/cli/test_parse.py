@@ -127,7 +127,7 @@ def test_a_slip_of_the_pen_gets_the_nearest_option() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["dance"], "there is no command 'dance': choose serve, generate, probe"),
+        (["dance"], "there is no command 'dance': choose serve, generate, chat, probe"),
         (["Generate", "-p", "x"], "there is no command 'Generate'"),
         (["--json"], "no command was given: choose serve"),
         (["--bogus"], "there is no option --bogus"),
