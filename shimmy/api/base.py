@@ -7,6 +7,7 @@ import logging
 import re
 import secrets
 import time
+from collections.abc import Coroutine
 from types import TracebackType
 from typing import Any, ClassVar, TypeVar
 
@@ -60,7 +61,7 @@ class ApiHandler(RequestHandler):
         self.error_code: str | None = None
         self._chunks: list[bytes] = []
         self._n_body = self._n_answer = 0
-        self._counted = False
+        self._counted = self._noted = False
         self._gone = False
         self._task: asyncio.Task[Any] | None = None
         given = self.request.headers.get("X-Request-Id", "")
@@ -163,13 +164,15 @@ class ApiHandler(RequestHandler):
             return
         log.error("%s %s failed", self.request.method, self.route, exc_info=(kind, value, traceback))  # type: ignore[arg-type]
 
-    async def until_gone(self, work: Any) -> None:
+    async def until_gone(self, work: Coroutine[Any, Any, None]) -> None:
         """Await ``work``, and give it up when the client goes away."""
-        self._task = asyncio.current_task()
         stream, departures = self.stream, self.services.departures
-        watch = None
-        if stream is not None and not stream.closed():
-            watch = departures.watch(stream.socket.fileno(), self.on_connection_close)
+        if stream is None or stream.closed():  # since the end of its body
+            self._gone = True
+            work.close()
+            return
+        self._task = asyncio.current_task()
+        watch = departures.watch(stream.socket.fileno(), self.on_connection_close)
         try:
             await work
         except (asyncio.CancelledError, StreamClosedError) as reason:
@@ -179,8 +182,7 @@ class ApiHandler(RequestHandler):
             self.close_connection()
         finally:
             self._task = None
-            if watch is not None:
-                departures.forget(watch)
+            departures.forget(watch)
 
     @property
     def stream(self) -> IOStream | None:
@@ -200,12 +202,24 @@ class ApiHandler(RequestHandler):
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
+        else:  # in the middle of the body, of which nothing more is heard
+            self._gone = True
+            self._note()
 
     def on_finish(self) -> None:
         """Write the request down, and look after what is still on its way."""
+        self._note()
+        stream = self.stream
+        if stream is not None and stream.writing():
+            LastBytes(stream, self.services.limits, self.services.ticker, self._n_answer)
+
+    def _note(self) -> None:
+        """Write the request down, once, and give its place back."""
+        if self._noted:
+            return
+        self._noted = True
         status = CALLER_GONE if self._gone else self.get_status()
         if self._counted:
-            self._counted = False
             self.services.leave()
         self.services.journal.answered(
             self.request.method or "?",
@@ -217,9 +231,6 @@ class ApiHandler(RequestHandler):
             code=self.error_code,
             quiet=not self.needs_key,
         )
-        stream = self.stream
-        if stream is not None and stream.writing():
-            LastBytes(stream, self.services.limits, self.services.ticker, self._n_answer)
 
     def _check_caller(self) -> None:
         hosts, headers = self.services.hosts, self.request.headers

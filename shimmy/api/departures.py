@@ -22,7 +22,8 @@ class Departures:
     """Watches the sockets of running requests for the other side's end. One loop owns it.
 
     Tornado sees a close only by reading, which it does not while its buffer holds something; epoll's RDHUP needs no reading. Where
-    there is no epoll nothing is watched, and Tornado's own notice has to do.
+    there is no epoll nothing is watched, and Tornado's own notice has to do. Neither helps where a client has sent more behind its
+    request than the socket takes: its end comes behind that, and is known when the answer is made.
     """
 
     def __init__(self) -> None:

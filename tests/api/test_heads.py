@@ -1,0 +1,141 @@
+"""Heads of requests that no honest client sends, and those that never end."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from shimmy.api.limits import Limits
+from tests.api.serving import Running, serving
+from tests.api.wire import Wire
+
+ASK = {"model": "default", "prompt": "hello", "temperature": 0, "max_tokens": 2}
+DATA = json.dumps(ASK).encode()
+
+
+@pytest.fixture(scope="module")
+def hasty(tiny_llama: Path) -> Iterator[Running]:
+    """A server of little patience."""
+    with serving(tiny_llama, limits=Limits(head_s=0.3, body_s=0.3)) as running:
+        assert running.post("/api/generate", ASK).status == 200
+        yield running
+
+
+def refused(server: Running, data: bytes) -> None:
+    """At most one answer, which is a refusal, and the end of the connection."""
+    with Wire(server) as wire:
+        wire.send(data)
+        statuses = wire.statuses()
+    assert len(statuses) <= 1
+    assert all(400 <= status < 500 for status in statuses), statuses
+    assert server.post("/api/generate", ASK).status == 200
+
+
+def test_a_flood_of_headers_ends_the_connection(hasty: Running) -> None:
+    with Wire(hasty) as wire:
+        flood = b"".join(b"X-%d: %b\r\n" % (number, b"x" * 100) for number in range(1000))
+        wire.send(wire.head()[:-2] + flood + b"\r\n" + DATA)
+        assert all(400 <= status < 500 for status in wire.statuses())
+    with Wire(hasty) as wire:
+        wire.send(wire.head()[:-2] + b"X: " + b"x" * 40_000 + b"\r\n\r\n" + DATA)
+        assert all(400 <= status < 500 for status in wire.statuses())
+    with Wire(hasty) as wire:
+        wire.send(b"GET /" + b"x" * 100_000)
+        assert all(400 <= status < 500 for status in wire.statuses())
+    assert hasty.post("/api/generate", ASK).status == 200
+
+
+def test_two_ways_of_saying_where_a_body_ends_are_refused(hasty: Running) -> None:
+    """A proxy may take the other one, and then somebody's request would be smuggled in."""
+    smuggled = b"0\r\n\r\nGET /api/models HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+    with Wire(hasty) as wire:
+        both = wire.head(Content_Length=len(smuggled), Transfer_Encoding="chunked") + smuggled
+        twice = wire.head(Content_Length=len(DATA))[:-2] + b"Content-Length: 3\r\n\r\n" + DATA
+        odd = [
+            wire.head(Transfer_Encoding="chunked, identity") + smuggled,
+            wire.head(Transfer_Encoding="xchunked") + smuggled,
+            wire.head(Transfer_Encoding="chunked")[:-2] + b"Transfer-Encoding: chunked\r\n\r\n" + smuggled,
+            wire.head(Content_Length="+5") + DATA,
+            wire.head(Content_Length="0x10") + DATA,
+            wire.head(Content_Length="-1") + DATA,
+            wire.head(Content_Length="1_0") + DATA,
+            wire.head(Content_Length="") + DATA,
+        ]
+    for data in (both, twice, *odd):
+        refused(hasty, data)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"No colon at all\r\n",
+        b" folded: first\r\n",
+        b"Name : space before the colon\r\n",
+        b"X: a\x00b\r\n",
+        b"X: a\rb\r\n",
+        b": no name\r\n",
+        b"Host: other.example\r\n",
+    ],
+)
+def test_a_malformed_header_is_refused(hasty: Running, line: bytes) -> None:
+    with Wire(hasty) as wire:
+        data = wire.head(Content_Length=len(DATA))[:-2] + line + b"\r\n" + DATA
+    refused(hasty, data)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"POST\r\n",
+        b"POST /api/generate\r\n",
+        b"POST /api/generate HTTP/9.9\r\n",
+        b"\x16\x03\x01\x02\x00\x01\r\n",
+        b"PRI * HTTP/2.0\r\n",
+    ],
+)
+def test_a_first_line_that_is_none_is_refused(hasty: Running, line: bytes) -> None:
+    refused(hasty, line + b"Host: 127.0.0.1\r\n\r\n")
+
+
+def test_bare_line_feeds_never_make_two_answers(hasty: Running) -> None:
+    with Wire(hasty) as wire:
+        head = wire.head(Content_Length=len(DATA), Connection="close").replace(b"\r\n", b"\n")
+        wire.send(head + DATA)
+        assert wire.statuses() in ([], [200], [400])
+        smuggling = wire.head(Content_Length=len(DATA), Connection="close").replace(
+            b"Content-Type", b"X: y\nContent-Length: 0\r\nContent-Type"
+        )
+    refused(hasty, smuggling + DATA)
+
+
+def test_slow_senders_are_cut_off_and_others_served_meanwhile(hasty: Running) -> None:
+    heads = [socket.create_connection(("127.0.0.1", hasty.port), timeout=30) for _ in range(20)]
+    bodies = [Wire(hasty) for _ in range(20)]
+    for sock in heads:
+        sock.sendall(b"POST /api/gen")
+    for wire in bodies:
+        wire.send(wire.head(Content_Length=100) + b"{")
+    assert hasty.post("/api/generate", ASK).status == 200
+    for sock in heads:
+        assert not sock.recv(1000)
+        sock.close()
+    for wire in bodies:
+        assert not wire.statuses()
+        wire.sock.close()
+    hasty.wait_until(lambda: not hasty.server.services.active)
+
+
+def test_an_idle_connection_is_closed(hasty: Running) -> None:
+    with Wire(hasty) as wire:
+        wire.send(wire.post(ASK))
+        assert wire.statuses() == [200]
+
+
+def test_pipelined_requests_have_their_answers_in_order(hasty: Running) -> None:
+    with Wire(hasty) as wire:
+        wire.send(wire.post(ASK) + wire.post({**ASK, "model": "nobody"}) + wire.post(ASK, Connection="close"))
+        assert wire.statuses() == [200, 404, 200]
