@@ -33,7 +33,7 @@ log = logging.getLogger("shimmy.api")
 
 JSON = "application/json"
 _T = TypeVar("_T")
-_REQUEST_ID = re.compile(r"[\w.:-]{1,128}")
+_REQUEST_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
 _PATH = re.compile(r" - at `\$(.*)`$")
 CALLER_GONE = 499  # in the log and the metrics, as nginx counts it
 
@@ -66,7 +66,7 @@ class ApiHandler(RequestHandler):
         self._task: asyncio.Task[Any] | None = None
         given = self.request.headers.get("X-Request-Id", "")
         self.request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(12)
-        self.set_header("X-Request-Id", self.request_id)
+        self._set_own_headers()
 
     def set_default_headers(self) -> None:
         """No version in the Server header, and nothing guessed from bodies."""
@@ -140,6 +140,7 @@ class ApiHandler(RequestHandler):
 
     def answer_error(self, error: ShimmyError) -> None:
         """Finish with an error."""
+        self._set_own_headers()  # Tornado has cleared them
         self.error_code = error.code
         kind = kind_of(error)
         self.set_header("Content-Type", JSON)
@@ -232,6 +233,15 @@ class ApiHandler(RequestHandler):
             quiet=not self.needs_key,
         )
 
+    def _set_own_headers(self) -> None:
+        """Those that each answer has, whatever it is."""
+        self.set_header("X-Request-Id", self.request_id)
+        origin = self.request.headers.get("Origin")
+        if origin is not None and (allowed := self.services.hosts.cors(origin)) is not None:
+            self.set_header("Access-Control-Allow-Origin", allowed)
+            self.set_header("Access-Control-Expose-Headers", "X-Request-Id, Retry-After")
+            self.set_header("Vary", "Origin")
+
     def _check_caller(self) -> None:
         hosts, headers = self.services.hosts, self.request.headers
         if not hosts.allows(self.request.host):
@@ -239,10 +249,6 @@ class ApiHandler(RequestHandler):
         origin = headers.get("Origin")
         if origin is None:
             return
-        if (allowed := hosts.cors(origin)) is not None:
-            self.set_header("Access-Control-Allow-Origin", allowed)
-            self.set_header("Access-Control-Expose-Headers", "X-Request-Id, Retry-After")
-            self.set_header("Vary", "Origin")
         if self.request.method not in self.open_methods and not hosts.allows_origin(origin, self.request.host):
             raise Forbidden("pages of this origin may not call the server: --cors-origins adds one")
 

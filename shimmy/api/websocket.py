@@ -46,8 +46,9 @@ class GenerateSocket(ApiHandler, WebSocketHandler):
     _key_timer: asyncio.TimerHandle | None = None
 
     def identify(self) -> str:
-        """Where no header has a key, the first message must."""
-        self._known = not self.services.keys or self.key_given is not None
+        """Where no header of an opening socket has a key, the first message must."""
+        opens = self.request.headers.get("Upgrade", "").lower() == "websocket"
+        self._known = not opens or not self.services.keys or self.key_given is not None
         return super().identify() if self._known else ANYBODY
 
     def check_origin(self, origin: str) -> bool:  # noqa: ARG002 - Tornado gives it
@@ -65,9 +66,13 @@ class GenerateSocket(ApiHandler, WebSocketHandler):
         if headers.get("Upgrade", "").lower() != "websocket" or "upgrade" not in upgrades:
             raise InvalidRequest("this path is a WebSocket: open it with Upgrade: websocket")
         if headers.get("Sec-WebSocket-Version") != "13" or not headers.get("Sec-WebSocket-Key"):
-            self.set_header("Sec-WebSocket-Version", "13")
             raise InvalidRequest("a WebSocket needs Sec-WebSocket-Version: 13 and a Sec-WebSocket-Key")
         await super().get()
+
+    def answer_error(self, error: ShimmyError) -> None:
+        """With the version that a client of another one has to know."""
+        self.set_header("Sec-WebSocket-Version", "13")
+        super().answer_error(error)
 
     def open(self) -> None:
         """The socket is there."""
