@@ -48,6 +48,12 @@ def test_flags_that_were_not_given_are_not_heard() -> None:
     assert config.verbose
 
 
+def test_a_setting_may_have_a_second_variable_which_the_first_comes_before() -> None:
+    one, both = {"SHIMMY_API_KEY": "a"}, {"SHIMMY_API_KEY": "a", "SHIMMY_API_KEYS": "b,c"}
+    assert (load({}, one).api_keys, load({}, one).origin("api_keys")) == (("a",), "variable SHIMMY_API_KEY")
+    assert (load({}, both).api_keys, load({}, both).origin("api_keys")) == (("b", "c"), "variable SHIMMY_API_KEYS")
+
+
 def test_an_empty_variable_is_not_set() -> None:
     assert load({}, {"SHIMMY_CTX": "", "SHIMMY_BASE_GGUF": ""}).origin("ctx") == "default"
 

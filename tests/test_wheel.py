@@ -66,6 +66,7 @@ def test_the_wheel_is_one_for_every_python(wheel: Path) -> None:
     assert "-py3-none-" in wheel.name
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
+    assert {"shimmy/api/pages/docs.html", "shimmy/api/pages/docs.css", "shimmy/api/pages/docs.js"} <= set(names)
     native = {name for name in names if name.endswith((".so", ".dylib", ".dll"))}
     assert len(native) == 1
     assert {Path(name).parts[0] for name in names if ".dist-info" not in name} == {"shimmy"}

@@ -71,13 +71,16 @@ class Banner:
 
 
 async def _survey() -> dict[str, Any]:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", "shimmy.native.survey"),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-        env=child_environ(),
-    )
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-m", "shimmy.native.survey"),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            env=child_environ(),
+        )
+    except OSError as error:
+        return {"ok": False, "error": f"the devices cannot be looked at: {error.strerror}"}
     try:
         out, _ = await asyncio.wait_for(process.communicate(), _SURVEY_S)
         found: dict[str, Any] = json.loads(out)

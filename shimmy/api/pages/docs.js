@@ -76,6 +76,17 @@ function requestForm(method, path, operation, parameters, api, keyOf) {
   return make("div", "", form, details, output.element);
 }
 
+// The message that stops what `text` asked for.
+function cancelOf(text) {
+  let id;
+  try {
+    ({ id } = JSON.parse(text));
+  } catch {
+    // the server has refused it, too
+  }
+  return JSON.stringify({ id, cancel: true });
+}
+
 function socketForm(path, messages, api, keyOf) {
   const output = new Output();
   const body = editor(messages.example ?? sampleOf(messages.send, api));
@@ -91,7 +102,7 @@ function socketForm(path, messages, api, keyOf) {
     output.clear();
     socket.send(body.value, keyOf());
   });
-  cancel.addEventListener("click", () => socket.send('{"cancel": true}'));
+  cancel.addEventListener("click", () => socket.send(cancelOf(body.value)));
   close.addEventListener("click", () => socket.close());
   return make("div", "", form, output.element);
 }

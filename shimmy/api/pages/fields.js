@@ -73,13 +73,24 @@ function fieldItem(name, schema, needed, api, open) {
   return item;
 }
 
+// A list, or one of several types: each with its fields, and only the first open where there are several.
+function oneOf(schema, api, open) {
+  const inner = within(schema, api);
+  const found = make("div", "", make("p", "soft", resolve(schema, api).description || kindOf(schema, api)));
+  for (const each of inner) {
+    const fields = fieldsOf(each, api, [...open, each.$ref]);
+    const part = inner.length > 1 ? make("details", "more", make("summary", "", nameOf(each)), fields) : fields;
+    part.open = each === inner[0];
+    found.append(part);
+  }
+  return found;
+}
+
 // The fields of a type, those first that are needed.
 function fieldsOf(schema, api, open = []) {
   const target = resolve(schema, api);
   if (!target.properties) {
-    const inner = within(schema, api);
-    const words = make("p", "soft", target.description || kindOf(schema, api));
-    return make("div", "", words, ...inner.map((each) => fieldsOf(each, api, [...open, each.$ref])));
+    return oneOf(schema, api, open);
   }
   const needed = new Set(target.required || []);
   const names = Object.keys(target.properties).sort((a, b) => needed.has(b) - needed.has(a));
