@@ -27,6 +27,9 @@ class NativeRequest(SamplingFields, kw_only=True):
     """A prompt to go on with.
 
     model    a name of GET /api/models, or default
+    prompt   the text to go on with, as it is
+    max_tokens    most tokens to generate; 100 where not given
+    stream   answer with events, as the text comes
     chat     put the prompt through the model's chat template, as a user's message
     suffix   fill the gap between the prompt and this text, with a model that can
     """

@@ -29,6 +29,10 @@ _KIND, _CHUNK, _PREFIX = "chat.completion", "chat.completion.chunk", "chatcmpl"
 class ChatRequest(OpenAIFields, kw_only=True):
     """A conversation to answer.
 
+    messages                what was said so far, the oldest first
+    response_format         text, a JSON object, or JSON that matches a schema
+    tools                   functions that the model may call; tool_choice: whether it must, and which
+    parallel_tool_calls     several calls in one answer
     max_completion_tokens   as max_tokens, and before it; neither: up to the context
     logprobs, top_logprobs  of each token, and of the most likely ones at its place
     chat_template_kwargs    further variables for the model's template

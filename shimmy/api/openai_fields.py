@@ -31,8 +31,11 @@ class OpenAIFields(SamplingFields, kw_only=True):
     """Fields of both kinds of completion.
 
     model            a name of GET /v1/models, or default; without it default, too
+    max_tokens       most tokens to generate
+    stream           answer with events, as the text comes; stream_options: what else they say
     n                answers to each prompt, up to --parallel
     timings_per_token    each chunk has the times so far; return_progress: chunks while the prompt is computed
+    audio, modalities, prediction, best_of, functions, function_call, web_search_options, keep_alive    not offered: only values that ask for nothing are taken
     user             whoever the client's user is; of no effect
     """
 

@@ -28,10 +28,32 @@ assert set(get_args(Stage)) == set(SAMPLERS)
 class SamplingFields(msgspec.Struct, kw_only=True):
     """How the answer is drawn; null or absent is the default. The names are OpenAI's, and llama-server's for what OpenAI has not.
 
+    temperature  0 is greedy, 1 as the model has it, higher is more varied
+    top_k        draw among so many of the most likely tokens; 0 and below is off
+    top_p        draw among the most likely tokens that reach this share; 1 is off
+    min_p        leave out tokens below this share of the most likely one's probability; 0 is off
+    typical_p    draw among the tokens nearest to the expected surprise that reach this share; 1 is off
+    top_n_sigma  leave out tokens so many standard deviations below the largest logit; 0 and below is off
+    min_keep     how many tokens top_p, min_p, typical_p and XTC leave at least
+    repeat_penalty    make tokens that were there less likely; 1 is off
+    presence_penalty     make tokens that were there less likely, however often; 0 is off
+    frequency_penalty    make them less likely for each time they were there; 0 is off
+    dry_multiplier    how strongly repeated sequences are made less likely; 0 is off
+    dry_base     how the penalty grows with the length of the repetition
+    dry_allowed_length    repetitions of fewer tokens cost nothing
+    dry_sequence_breakers    texts that end a repetition
+    xtc_probability    how often the most likely tokens are left out; 0 is off
+    xtc_threshold      the probability from which they are, but for the last such; above 0.5 is off
+    dynatemp_range     the temperature goes up and down by it with the entropy; 0 is off
+    dynatemp_exponent  how the entropy counts in that
+    mirostat     1 or 2 aims at an even surprise and takes the place of the other stages; 0 is off
+    mirostat_tau       the surprise aimed at, in bits
+    mirostat_eta       how fast it learns
+    seed         draw the same way each time; -1 is a random one
     stop         a text, or up to 16, that end the answer
     logit_bias   token id -> added to its logit, -100..100
     samplers     the stages and their order; what is not named is off
-    repeat_last_n, dry_penalty_last_n    of how many tokens; 0 is off, -1 the context
+    repeat_last_n, dry_penalty_last_n    among how many of the last tokens repetition counts; 0 is off, -1 the context
     grammar      GBNF that the answer matches; json_schema: a JSON schema whose JSON it is
     ignore_eos   go on when the model wants to end
     cache_prompt    reuse what earlier requests computed
