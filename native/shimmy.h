@@ -270,7 +270,7 @@ SHIMMY_API int32_t shimmy_context_new(const shimmy_model * model, const shimmy_c
                                       shimmy_context ** out);
 SHIMMY_API void shimmy_context_free(shimmy_context * context);
 
-// What the context really has, as JSON (shimmy/types.py: ContextFacts names the fields), and the memory that it and the model take.
+// What the context really has, as JSON (shimmy/types/models.py: ContextFacts names the fields), and the memory that it and the model take.
 SHIMMY_API int32_t shimmy_context_facts(const shimmy_context * context, char ** out);
 
 SHIMMY_API int32_t shimmy_context_set_threads(shimmy_context * context, int32_t n_threads, int32_t n_threads_batch);
