@@ -106,8 +106,8 @@ class WorkerClient:
         """Load a model, once in a worker's life. Raises what loading raises, WorkerDied when the process ends."""
         data = command_frame(command)
         self._on_progress = on_progress
-        self._loading = asyncio.get_running_loop().create_future()
         self._write(data)
+        self._loading = asyncio.get_running_loop().create_future()
         return await self._loading
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Delta | Progress | Finished, None]:

@@ -1,0 +1,146 @@
+"""Workers that die: their requests are told, the next one loads again, and a model that keeps dying is given up."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.api.serving import Running, serving
+from tests.api.sockets import Socket
+
+ASK = {"model": "default", "prompt": "hello", "temperature": 0, "max_tokens": 4}
+LONG = {**ASK, "max_tokens": 1900, "ignore_eos": True}
+
+
+@pytest.fixture
+def server(tiny_llama: Path) -> Iterator[Running]:
+    """One for each test: they leave traces."""
+    with serving(tiny_llama) as running:
+        yield running
+
+
+def kill(server: Running) -> None:
+    os.kill(server.served.pid, signal.SIGKILL)
+
+
+def test_a_stream_whose_worker_dies_ends_with_an_error_and_no_invented_end(server: Running) -> None:
+    stream = server.open_stream("/api/generate", {**LONG, "stream": True})
+    with Socket(server) as socket:
+        socket.send(**LONG, id="s")
+        socket.receive()
+        stream.event()
+        kill(server)
+        *_, last = stream.rest()
+        assert json.loads(last)["error"]["code"] == "model_failed"
+        while "error" not in (message := socket.receive()):
+            assert "token" in message
+        assert (message["id"], message["error"]["code"]) == ("s", "model_failed")
+        socket.send(**ASK)  # the socket is still open, and another worker answers
+        assert socket.answer()[1]["done"]
+    assert server.post("/api/generate", ASK).status == 200
+
+
+def test_a_whole_answer_whose_worker_dies_is_a_503(server: Running) -> None:
+    stream = server.open_stream("/api/generate", {**LONG, "stream": True})
+    stream.event()
+    with Socket(server) as socket:
+        socket.send(**LONG)
+        socket.receive()
+        server.loop.call_soon_threadsafe(lambda: kill(server))
+        answer = server.post("/api/generate", LONG)
+    assert (answer.status, answer.error["code"]) == (503, "model_failed")
+    stream.rest()
+
+
+def test_one_that_waits_is_answered_by_the_next_worker(tiny_llama: Path) -> None:
+    with serving(tiny_llama, parallel=1) as server, Socket(server) as socket:
+        for name in range(2):
+            socket.send(**LONG, id=name)
+        socket.receive()
+        socket.send(**ASK, id="waits")
+        server.wait_until(lambda: server.served.admission.waiting == 1)
+        kill(server)
+        ends: dict[object, str] = {}
+        while len(ends) < 3:
+            message = socket.receive()
+            if "token" not in message:
+                ends[message["id"]] = message.get("finish_reason", "error")
+        assert ends == {0: "error", 1: "error", "waits": "length"}
+
+
+def test_a_worker_killed_while_it_loads_is_an_error_for_who_waits(tiny_llama: Path) -> None:
+    with serving(tiny_llama) as server:
+        me = psutil.Process()
+        before = {child.pid for child in me.children()}
+        with Socket(server) as socket:
+            socket.send(**ASK)
+            workers: list[psutil.Process] = []
+            while not workers:
+                workers = [child for child in me.children() if child.pid not in before]
+            workers[0].kill()
+            message = socket.receive()
+            assert message["error"]["code"] == "model_failed"
+            socket.send(**ASK)
+            assert socket.answer()[1]["done"]
+
+
+def test_a_model_that_dies_three_times_is_left_alone_until_it_is_loaded_by_hand(server: Running) -> None:
+    for _ in range(3):
+        assert server.post("/api/generate", ASK).status == 200
+        kill(server)
+        server.wait_until(lambda: server.served.status != "ready")
+    answer = server.post("/api/generate", ASK)
+    assert (answer.status, answer.error["code"]) == (503, "model_failed")
+    assert "3 times" in answer.error["message"]
+    (listed,) = server.get("/api/models").json["models"]
+    assert listed["status"] == "failed"
+    assert server.get("/health").status == 200
+    assert server.post(f"/api/models/{server.model}/load").json["status"] == "ready"
+    assert server.post("/api/generate", ASK).status == 200
+
+
+def test_a_model_that_dies_three_times_is_tried_again_when_its_file_changes(tiny_llama: Path, tmp_path: Path) -> None:
+    path = tmp_path / "model.gguf"
+    path.write_bytes(tiny_llama.read_bytes())
+    with serving(path) as server:
+        for _ in range(3):
+            assert server.post("/api/generate", ASK).status == 200
+            kill(server)
+            server.wait_until(lambda: server.served.status != "ready")
+        assert server.post("/api/generate", ASK).status == 503
+        os.utime(path, (1, 1))
+        assert server.post("/api/generate", ASK).status == 200
+
+
+def test_the_death_of_one_model_leaves_another_one_alone(tiny_llama: Path, tiny_swa: Path) -> None:
+    with serving(tiny_llama, tiny_swa) as server:
+        other = {**LONG, "model": tiny_swa.stem, "stream": True, "max_tokens": 200}
+        assert server.post("/api/generate", ASK).status == 200
+        stream = server.open_stream("/api/generate", other)
+        stream.event()
+        kill(server)
+        server.wait_until(lambda: server.served.status != "ready")
+        *_, last, done = stream.rest()
+        assert json.loads(last)["choices"][0]["finish_reason"] == "length"
+        assert done == "[DONE]"
+
+
+def test_nothing_is_left_of_a_worker_that_died(server: Running) -> None:
+    def n_open() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    server.post(f"/api/models/{server.model}/load")
+    server.post(f"/api/models/{server.model}/unload")
+    before = n_open()
+    for _ in range(2):
+        server.post(f"/api/models/{server.model}/load")
+        kill(server)
+        server.wait_until(lambda: server.served.status != "ready")
+    server.wait_until(lambda: n_open() <= before)
+    assert not [child for child in psutil.Process().children() if child.status() == psutil.STATUS_ZOMBIE]
