@@ -28,6 +28,7 @@ from shimmy.types import (
     TokenizeRequest,
 )
 from shimmy.worker.birth import NewWorker
+from shimmy.worker.connection import Connection
 from shimmy.worker.death import death_message
 from shimmy.worker.protocol import (
     Abort,
@@ -42,10 +43,10 @@ from shimmy.worker.protocol import (
     Loading,
     Ping,
     Pong,
+    Report,
     Rerank,
     Submit,
     Tokenize,
-    body_length,
     command_frame,
     decode_report,
 )
@@ -64,8 +65,7 @@ class WorkerClient:
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
-        self._reader: asyncio.StreamReader | None = None
-        self._writer: asyncio.StreamWriter | None = None
+        self._connection: Connection | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._loading: asyncio.Future[Loaded] | None = None
         self._on_progress: Callable[[float], None] | None = None
@@ -91,15 +91,14 @@ class WorkerClient:
         self._show_log = show_log
         new = new or NewWorker()
         self._process = new.process
-        new.socket.setblocking(False)
-        self._reader, self._writer = await asyncio.open_connection(sock=new.socket)
+        self._connection = await Connection.open(new.socket, self._handle)
         stderr = asyncio.StreamReader()
         await asyncio.get_running_loop().connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(stderr), self._process.stderr
         )
         self._tasks = [
             asyncio.create_task(self._read_stderr(stderr)),
-            asyncio.create_task(self._read_reports()),
+            asyncio.create_task(self._watch(self._connection, self._process)),
         ]
 
     async def load(self, command: Load, on_progress: Callable[[float], None] | None = None) -> Loaded:
@@ -209,8 +208,8 @@ class WorkerClient:
         """End the process, also in the middle of a step, and wait for it; its requests fail with ``why``. Twice is allowed."""
         if self._process is None:
             return
-        if self._writer is not None:
-            self._writer.close()  # the worker ends when its socket does
+        if self._connection is not None:
+            self._connection.close()
         if not await self._ended(_END_WAIT_S):
             self._process.kill()
             await self._ended(_END_WAIT_S)
@@ -223,9 +222,9 @@ class WorkerClient:
         self._write(command_frame(command))
 
     def _write(self, data: bytes) -> None:
-        if self._writer is None or self._closed:
+        if self._connection is None or self._closed:
             raise self._death()
-        self._writer.write(data)
+        self._connection.write(data)
 
     async def _ended(self, seconds: float) -> bool:
         assert self._process is not None
@@ -244,36 +243,36 @@ class WorkerClient:
                     sys.stderr.buffer.write(data.translate(_HARMLESS))
                     sys.stderr.flush()
 
-    async def _read_reports(self) -> None:
-        assert self._process is not None
+    async def _watch(self, connection: Connection, process: subprocess.Popen[bytes]) -> None:
+        """Wait until no report will come any more, and say so to all who wait for one."""
         error: ShimmyError | None = None
-        try:
-            while (body := await self._read_body()) is not None:
-                self._handle(body)
-        except Exception as reason:  # noqa: BLE001 - whatever it is, nobody may wait for ever
+        if (reason := await connection.ended()) is not None:
             error = WorkerDied(f"the model's process was ended: a report of it failed ({reason})")
-            self._process.kill()
+            process.kill()
         if not await self._ended(_END_WAIT_S):  # a process without its socket is of no use
-            self._process.kill()
+            process.kill()
             await self._ended(_END_WAIT_S)
         with contextlib.suppress(TimeoutError):  # what it said last may still be in the pipe
             await asyncio.wait_for(asyncio.shield(self._tasks[0]), 1.0)
         self._fail_all(error or self._death())
 
-    async def _read_body(self) -> bytes | None:
-        """The next frame's body, None when the worker has closed its end."""
-        assert self._reader is not None
-        try:
-            return await self._reader.readexactly(body_length(await self._reader.readexactly(4)))
-        except (asyncio.IncompleteReadError, ConnectionError):
-            return None
-
-    def _handle(self, body: bytes) -> None:
+    def _handle(self, body: memoryview) -> None:
+        """One report. Most are the events of a step, and most of these a little text: this is the way of every token."""
         report = decode_report(body)
+        if type(report) is Events:
+            sinks = self._requests
+            for event in report.events:
+                kind = type(event)
+                if kind is Delta or kind is Progress:
+                    if (sink := sinks.get(event.id)) is not None:
+                        sink(event)
+                elif (sink := sinks.pop(event.id, None)) is not None:
+                    sink(ShimmyError.from_wire(event.error) if isinstance(event, Failed) else event)
+        else:
+            self._handle_other(report)
+
+    def _handle_other(self, report: Report) -> None:
         match report:
-            case Events():
-                for event in report.events:
-                    self._pass_on(event)
             case Loading():
                 if self._on_progress is not None:
                     self._on_progress(report.progress)
@@ -286,13 +285,6 @@ class WorkerClient:
             case Pong():
                 if (answer := self._pings.pop(report.n, None)) is not None and not answer.done():
                     answer.set_result(report)
-
-    def _pass_on(self, event: Event) -> None:
-        if isinstance(event, Delta | Progress):
-            if (sink := self._requests.get(event.id)) is not None:
-                sink(event)
-        elif (sink := self._requests.pop(event.id, None)) is not None:
-            sink(ShimmyError.from_wire(event.error) if isinstance(event, Failed) else event)
 
     def _fail_all(self, error: ShimmyError) -> None:
         self._closed = True

@@ -33,6 +33,7 @@ from shimmy.types import (
 
 MAX_FRAME = 256 * 2**20
 _LENGTH = struct.Struct("<I")
+HEAD_SIZE = _LENGTH.size
 
 
 class Load(msgspec.Struct, frozen=True, array_like=True, tag="load"):
@@ -227,9 +228,9 @@ def event_reports(events: list[Event]) -> Iterator[Events]:
         yield Events(together)
 
 
-def body_length(head: bytes) -> int:
-    """The length that the first 4 bytes of a frame announce. Raises ShimmyError when over the limit."""
-    length: int = _LENGTH.unpack(head)[0]
+def body_length(data: bytes | memoryview, start: int = 0) -> int:
+    """The length that the first 4 bytes of a frame announce, which begins at ``start``. Raises ShimmyError when over the limit."""
+    length: int = _LENGTH.unpack_from(data, start)[0]
     if length > MAX_FRAME:
         raise ShimmyError(f"a frame of {length} bytes is over the limit of {MAX_FRAME}")
     return length

@@ -172,9 +172,9 @@ def test_a_worker_ends_when_only_its_socket_is_gone(tiny_llama: Path) -> None:
     async def body() -> None:
         async with ready(tiny_llama) as (worker, _):
             process = worker._process
-            assert worker._writer is not None
+            assert worker._connection is not None
             assert process is not None
-            worker._writer.close()
+            worker._connection.close()
             assert await within(asyncio.to_thread(process.wait), 20) == 0
 
     run(body())

@@ -26,8 +26,8 @@ GARBAGE = {
 def test_a_worker_that_is_sent_nonsense_ends(data: bytes, tiny_llama: Path) -> None:
     async def body() -> None:
         async with ready(tiny_llama) as (worker, _):
-            assert worker._writer is not None
-            worker._writer.write(data)
+            assert worker._connection is not None
+            worker._connection.write(data)
             with pytest.raises(WorkerDied, match="ended with code 1"):
                 await pong_when(worker, lambda _: False)
 
