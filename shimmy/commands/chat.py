@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from shimmy.commands.chat_models import ChatModel, OwnModel, Turn, choose_model
+from shimmy.commands.chat_models import ChatModel, Turn, choose_model
 from shimmy.commands.chat_terminal import Keyboard, Screen
 from shimmy.commands.options import check_sampling, read_max_tokens, read_stops, read_text
 from shimmy.config import Config
@@ -35,7 +35,7 @@ def run(config: Config, args: Mapping[str, Any]) -> int:
     chat = Chat(model, screen, lambda name: choose_model(config, args, name, screen.note), verbose=config.verbose)
     chat.system = system
     try:
-        chat.open()
+        model.open()
         if keyboard.interactive:
             screen.note(f"{model.name}, {model.place} (/help, Ctrl-D ends)")
         _converse(chat, keyboard)
@@ -78,11 +78,6 @@ class Chat:
         self.ended = False
         self._choose = choose
         self._verbose = verbose
-
-    def open(self) -> None:
-        """Load what is not loaded, so that the first answer does not wait for it. Raises what loading raises."""
-        if isinstance(self.model, OwnModel):
-            self.model.open()
 
     def take(self, text: str) -> None:
         """A turn: a command, or something to answer. Raises ShimmyError, and the conversation is as before."""
@@ -147,7 +142,7 @@ class Chat:
             model = self._choose(name)
             self.model.close()
             self.model = model
-            self.open()
+            model.open()
         self.screen.note(f"{self.model.name}, {self.model.place}")
 
     def _save(self, name: str) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from typing import Any, NamedTuple, Protocol
 
+from shimmy.commands.load import follow_load
 from shimmy.commands.options import (
     CLI_TEMPERATURE,
     read_max_tokens,
@@ -54,6 +55,9 @@ class ChatModel(Protocol):
     def place(self) -> str:
         """Where it runs, in words."""
 
+    def open(self) -> None:
+        """Load what is not loaded, so that the first answer does not wait for it. Raises what loading raises."""
+
     def answer(self, turns: Sequence[Turn], said: Said) -> Ended:
         """The answer to the last turn. KeyboardInterrupt ends it early and leaves the model usable. Raises ShimmyError."""
 
@@ -75,6 +79,10 @@ class ServerModel:
             "stop": read_stops(args),
             "stream": True,
         }
+
+    def open(self) -> None:
+        """The server loads it."""
+        follow_load(self._server, self.name)
 
     def answer(self, turns: Sequence[Turn], said: Said) -> Ended:
         """As events; an early end closes the connection, which ends the generation."""
@@ -162,13 +170,14 @@ class OwnModel:
 def choose_model(config: Config, args: Mapping[str, Any], name: str | None, note: Callable[[str], None]) -> ChatModel:
     """The model ``name`` of the running server, else in a worker of its own.
 
-    A path, and options of loading, mean a worker; ``url`` means the server and nothing else. Raises ModelNotFound, UsageError, and with
-    ``url`` what keeps the server from answering.
+    A path, and options of loading, mean a worker; else ``url`` means the server and nothing else. Raises ModelNotFound, UsageError, and
+    with ``url`` what keeps the server from answering.
     """
-    flags = [s.flag for s in SETTINGS if s.flag and s.name not in {"url", "verbose"} and args.get(s.flag)]
-    if config.url is not None and flags:
-        raise UsageError(f"{flags[0]} is for a worker of chat's own, and --url is for a server: give one of them")
-    if not flags and not (name is not None and is_path(name)):
+    own = [s.flag for s in SETTINGS if s.flag and s.name not in {"url", "verbose"} and args.get(s.flag)]
+    own += [name] if name is not None and is_path(name) else []
+    if own and args["--url"] is not None:
+        raise UsageError(f"{own[0]} is for a worker of chat's own, and --url is for a server: give one of them")
+    if not own:
         server = RunningServer.configured(config)
         try:
             found = _of_server(server, name)

@@ -12,7 +12,14 @@ from shimmy.config import Config
 
 def run(config: Config, args: Mapping[str, Any]) -> int:
     """Waits until it is loaded."""
-    server, name = RunningServer.configured(config), args["MODEL"]
+    name = args["MODEL"]
+    loaded = follow_load(RunningServer.configured(config), name)
+    print(f"{name} is {loaded['status']}, loaded in {loaded['load_ms']:.0f} ms")
+    return 0
+
+
+def follow_load(server: RunningServer, name: str) -> dict[str, Any]:
+    """Let it load the model, and show on a terminal how far it is. The last event. Raises NoServer, Refused."""
     terminal = sys.stderr.isatty()
     last: dict[str, Any] = {}
     try:
@@ -22,5 +29,4 @@ def run(config: Config, args: Mapping[str, Any]) -> int:
     finally:
         if terminal:
             print("\r\033[K", end="", file=sys.stderr, flush=True)
-    print(f"{name} is {last['status']}, loaded in {last['load_ms']:.0f} ms")
-    return 0
+    return last

@@ -177,6 +177,7 @@ def test_lines_are_remembered_from_one_time_to_the_next(shimmy: Shimmy, tiny_lla
         terminal.until("system one of a kind")  # the slash stands there from the line before it
         terminal.type("")
         terminal.until("is set")
+        terminal.until(">>> ")
         terminal.press(CTRL_D)
         assert terminal.end() == 0
 
@@ -218,6 +219,14 @@ def test_with_an_address_only_the_server_is_meant(shimmy: Shimmy, server: Runnin
     assert "no model named 'nobody'" in said(shimmy("chat", "nobody", "--url", server.url, stdin=b"hello\n"), 1)
     assert said(shimmy("chat", "--url", "127.0.0.1:1"), 1).startswith("no server at http://127.0.0.1:1")
     assert "--url is for a server" in said(shimmy("chat", "--url", server.url, "--ctx", "64"), 2)
+    assert "--url is for a server" in said(shimmy("chat", "some.gguf", "--url", server.url), 2)
+
+
+def test_a_path_is_for_a_worker_also_where_a_variable_names_a_server(shimmy: Shimmy, tiny_llama: Path) -> None:
+    shimmy.environ["SHIMMY_URL"] = "http://127.0.0.1:1"
+    assert "no server at" in said(shimmy("chat", stdin=b"hello\n"), 1)
+    done = shimmy("chat", tiny_llama, *BRIEF, stdin=typed("/model"))
+    assert (done.code, done.err) == (0, f"{tiny_llama.stem}, here\n")
 
 
 def test_ctrl_c_ends_the_generation_on_the_server(shimmy: Shimmy, long_llama: Path) -> None:
