@@ -1,5 +1,6 @@
 #include "chat_template.h"
 
+#include "chat-auto-parser-helpers.h"
 #include "jinja/caps.h"
 #include "jinja/lexer.h"
 #include "jinja/parser.h"
@@ -203,8 +204,11 @@ common_chat_params ChatTemplate::apply(autoparser::generation_params params) con
     common_chat_params made = autoparser::peg_generator::generate_parser(parsed_, params, *analysis_);
     made.supports_thinking = analysis_->reasoning.mode != autoparser::reasoning_mode::NONE;
     if (made.supports_thinking) {
-        made.thinking_start_tag = analysis_->reasoning.start;
-        made.thinking_end_tags = {analysis_->reasoning.end};
+        made.thinking_start_tag = trim_whitespace(analysis_->reasoning.start);
+        const std::string end = trim_whitespace(analysis_->reasoning.end);
+        if (!end.empty()) {
+            made.thinking_end_tags = {end};
+        }
     }
     return made;
 }

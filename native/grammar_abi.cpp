@@ -22,6 +22,22 @@ int32_t find_token(const shimmy_model & model, const std::string & text) {
     return n == 1 ? tokens[0] : -1;
 }
 
+Reasoning read_reasoning(const shimmy_grammar_params & p) {
+    Reasoning out;
+    if (!p.lazy || p.reasoning_start == nullptr || *p.reasoning_start == '\0') {
+        return out;
+    }
+    require_param(p.n_reasoning_ends > 0 && p.reasoning_ends != nullptr, "reasoning", "must have an end");
+    out.start = p.reasoning_start;
+    out.begun = p.reasoning_begun;
+    for (int32_t i = 0; i < p.n_reasoning_ends; ++i) {
+        require(p.reasoning_ends[i] != nullptr, "a pointer is NULL");
+        out.ends.push_back(p.reasoning_ends[i]);
+        require_param(!out.ends.back().empty(), "reasoning", "must not end with nothing");
+    }
+    return out;
+}
+
 Triggers read_triggers(const shimmy_model & model, const shimmy_grammar_params & p) {
     require(p.n_triggers >= 0 && (p.triggers != nullptr || p.n_triggers == 0), "triggers do not fit n_triggers");
     require_param(!p.lazy || p.n_triggers > 0, "triggers", "must be given for a lazy grammar: it would never wake");
@@ -42,6 +58,7 @@ Triggers read_triggers(const shimmy_model & model, const shimmy_grammar_params &
             default: triggers.add_full_pattern(trigger.text); break;
         }
     }
+    triggers.reasoning = read_reasoning(p);
     return triggers;
 }
 

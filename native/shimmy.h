@@ -29,7 +29,7 @@ extern "C" {
 
 /* cdef begin */
 // Raised with every change of what stands between these marks: Python refuses a library that was built before it.
-#define SHIMMY_ABI_VERSION 2
+#define SHIMMY_ABI_VERSION 3
 
 #define SHIMMY_OK 0
 #define SHIMMY_E_INVALID 1    // an argument out of its range
@@ -216,6 +216,11 @@ typedef struct shimmy_grammar_params {
     int32_t n_triggers;
     const int32_t * preserved;  // [n_preserved] control tokens that the answer shows: they match by their text. All others match only <name> or <[id]>
     int32_t n_preserved;
+    // Of a lazy grammar: the parts of an answer in which no trigger counts. What ends one may hold a trigger.
+    const char * reasoning_start;         // NULL or "": there are none
+    const char * const * reasoning_ends;  // [n_reasoning_ends], at least one
+    int32_t n_reasoning_ends;
+    bool reasoning_begun;                 // the text begins inside of one
 } shimmy_grammar_params;
 
 // Compiles a grammar. Never changes afterwards; may be shared by samplers and threads, and freed before them. E_INVALID with param

@@ -44,38 +44,97 @@ void Triggers::add_full_pattern(const std::string & pattern) {
     add_pattern((pattern.front() != '^' ? "^" : "") + pattern + (pattern.back() != '$' ? "$" : ""));
 }
 
-TriggerWatch::TriggerWatch(const Triggers & triggers) : triggers_(triggers) {
+TriggerWatch::TriggerWatch(const Triggers & triggers) : triggers_(triggers), reasoning_(triggers.reasoning.begun) {
     for (const TextTrigger & trigger : triggers.texts) {
         reach_ = std::max(reach_, trigger.word.empty() ? kPatternSees : trigger.word.size());
     }
 }
 
-bool TriggerWatch::push(int32_t token, const std::string & text, std::vector<std::pair<int32_t, std::string>> & replay) {
-    if (std::find(triggers_.tokens.begin(), triggers_.tokens.end(), token) != triggers_.tokens.end()) {
+bool TriggerWatch::is_trigger(int32_t token) const {
+    return std::find(triggers_.tokens.begin(), triggers_.tokens.end(), token) != triggers_.tokens.end();
+}
+
+bool TriggerWatch::push(int32_t token, const std::string & text, Replay & replay) {
+    if (!reasoning_ && is_trigger(token)) {
         replay = {{token, text}};
         return true;
     }
+    if (triggers_.reasoning.start.empty()) {
+        return watch(token, text, replay);
+    }
+    for (std::string rest = text; !rest.empty();) {
+        std::string word;
+        const size_t end = find_switch(rest, word);
+        if (!reasoning_ && watch(token, rest.substr(0, end), replay)) {
+            return true;
+        }
+        if (end == std::string::npos) {
+            return false;
+        }
+        reasoning_ = !reasoning_;
+        if (!reasoning_) {
+            if (is_trigger(token)) {
+                replay = {{token, text}};
+                return true;
+            }
+            if (watch(token, word, replay)) {
+                return true;
+            }
+        }
+        rest.erase(0, end);
+    }
+    return false;
+}
+
+// The end in `text` of the first word that starts reasoning, or ends it; npos: it goes on as it is.
+size_t TriggerWatch::find_switch(const std::string & text, std::string & word) {
+    const std::string all = tail_ + text;
+    const std::vector<std::string> start{triggers_.reasoning.start};
+    size_t first = std::string::npos;
+    size_t longest = 0;
+    for (const std::string & candidate : reasoning_ ? triggers_.reasoning.ends : start) {
+        const size_t at = all.find(candidate);
+        longest = std::max(longest, candidate.size());
+        if (at != std::string::npos && (first == std::string::npos || at + candidate.size() < first)) {
+            first = at + candidate.size();
+            word = candidate;
+        }
+    }
+    if (first != std::string::npos) {
+        const size_t before = tail_.size();
+        tail_.clear();
+        return first - before;
+    }
+    tail_ = all.substr(all.size() - std::min(all.size(), longest - 1));
+    return first;
+}
+
+// Takes text that is no reasoning.
+bool TriggerWatch::watch(int32_t token, const std::string & text, Replay & replay) {
     text_ += text;
     pieces_.push_back({token, text.size()});
     for (const TextTrigger & trigger : triggers_.texts) {
         const size_t start = find(trigger, text.size());
-        if (start == std::string::npos) {
-            continue;
+        if (start != std::string::npos) {
+            replay_from(start, replay);
+            return true;
         }
-        replay.clear();
-        size_t begin = 0;
-        for (const Piece & piece : pieces_) {
-            const size_t end = begin + piece.size;
-            if (end > start) {
-                const size_t from = std::max(begin, start);
-                replay.emplace_back(piece.token, text_.substr(from, end - from));
-            }
-            begin = end;
-        }
-        return true;
     }
     forget();
     return false;
+}
+
+void TriggerWatch::replay_from(size_t start, Replay & replay) const {
+    replay.clear();
+    size_t begin = 0;
+    for (const Piece & piece : pieces_) {
+        const size_t end = begin + piece.size;
+        if (end > start) {
+            const size_t from = std::max(begin, start);
+            replay.emplace_back(piece.token, text_.substr(from, end - from));
+        }
+        begin = end;
+    }
 }
 
 size_t TriggerWatch::find(const TextTrigger & trigger, size_t n_new) const {

@@ -38,7 +38,8 @@ bool exercise_text(const shimmy_model * model, const std::string & text, int32_t
                                        {SHIMMY_TRIGGER_PATTERN, -1, "a(b)+"},
                                        {SHIMMY_TRIGGER_PATTERN_FULL, -1, "[a-z]*(e)"}};
     const int32_t preserved[] = {0, n_vocab - 1};
-    const shimmy_grammar_params p{text.data(), text.size(), "root", lazy, triggers, lazy ? 4 : 0, preserved, 2};
+    const char * const ends[] = {"in", "er"};
+    const shimmy_grammar_params p{text.data(), text.size(), "root", lazy, triggers, lazy ? 4 : 0, preserved, 2, "on", ends, 2, true};
     shimmy_grammar * grammar = nullptr;
     if (shimmy_grammar_new(model, &p, &grammar) != SHIMMY_OK) {
         CHECK(std::strcmp(shimmy_last_error_param(), "grammar") == 0);
@@ -70,7 +71,7 @@ void exercise_brackets(const shimmy_model * model, int32_t n_vocab) {
         return;
     }
     const std::string text = R"g(root ::= "(" root ")" | "")g";
-    const shimmy_grammar_params params{text.data(), text.size(), "root", false, nullptr, 0, nullptr, 0};
+    const shimmy_grammar_params params{text.data(), text.size(), "root", false, nullptr, 0, nullptr, 0, nullptr, nullptr, 0, false};
     shimmy_grammar * grammar = nullptr;
     CHECK(shimmy_grammar_new(model, &params, &grammar) == SHIMMY_OK);
     shimmy_sampler_params p{};

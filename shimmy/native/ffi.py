@@ -24,7 +24,7 @@ from shimmy.errors import (
     TemplateFailed,
 )
 
-ABI_VERSION = 2
+ABI_VERSION = 3
 LOG_NOTHING = 5
 LOG_INFO = 2
 

@@ -9,7 +9,7 @@ from typing import Any
 from shimmy.errors import InvalidRequest
 from shimmy.native.ffi import assign_fields, check, ffi, library, take_string
 from shimmy.native.model import Model, encode_text
-from shimmy.types import Trigger
+from shimmy.types import Reasoning, Trigger
 
 JSON_OBJECT = '{"type": "object"}'
 """The schema of any JSON object."""
@@ -32,10 +32,12 @@ class Grammar:
         lazy: bool = False,
         triggers: Sequence[Trigger] = (),
         preserved: Sequence[int] = (),
+        reasoning: Reasoning | None = None,
     ) -> None:
         """Compile ``gbnf`` (llama.cpp's notation); a whole answer matches the rule ``root``.
 
-        A ``lazy`` grammar allows everything until a trigger is seen, and takes in the text from that trigger's start.
+        A ``lazy`` grammar allows everything until a trigger is seen outside of ``reasoning``, and takes in the text from that
+        trigger's start.
         ``preserved`` are control tokens that the answer shows: they match by their text, all others only as ``<name>``.
         Raises InvalidRequest: param grammar with line and column, or param triggers.
         """
@@ -50,6 +52,9 @@ class Grammar:
             raw_triggers[at].text = texts[at]
         raw_root = ffi.new("char[]", encode_text(root, "grammar"))
         raw_text = ffi.new("char[]", text)
+        raw_start = ffi.new("char[]", encode_text(reasoning.start if reasoning else "", "reasoning"))
+        ends = [ffi.new("char[]", encode_text(end, "reasoning")) for end in reasoning.ends] if reasoning else []
+        raw_ends = ffi.new("char *[]", ends)
         raw_preserved = ffi.new("int32_t[]", [token if token in tokens else -1 for token in preserved] or [0])
         assign_fields(
             raw,
@@ -61,6 +66,10 @@ class Grammar:
             n_triggers=len(triggers),
             preserved=raw_preserved,
             n_preserved=len(preserved),
+            reasoning_start=raw_start,
+            reasoning_ends=raw_ends,
+            n_reasoning_ends=len(ends),
+            reasoning_begun=reasoning is not None and reasoning.begun,
         )
         out = ffi.new("shimmy_grammar **")
         check(library().shimmy_grammar_new(model.handle, raw, out))
@@ -105,12 +114,13 @@ class GrammarCache:
         lazy: bool = False,
         triggers: Sequence[Trigger] = (),
         preserved: Sequence[int] = (),
+        reasoning: Reasoning | None = None,
     ) -> Grammar:
         """``gbnf`` compiled with these options; raises as Grammar does."""
         triggers, preserved = tuple(triggers), tuple(preserved)
         return self._find(
-            (gbnf, lazy, triggers, preserved),
-            lambda: Grammar(self._model, gbnf, lazy=lazy, triggers=triggers, preserved=preserved),
+            (gbnf, lazy, triggers, preserved, reasoning),
+            lambda: Grammar(self._model, gbnf, lazy=lazy, triggers=triggers, preserved=preserved, reasoning=reasoning),
         )
 
     def json_schema(self, schema: str) -> Grammar:

@@ -27,6 +27,17 @@ class Trigger(msgspec.Struct, frozen=True, array_like=True):
     token: int | None = None
 
 
+class Reasoning(msgspec.Struct, frozen=True, array_like=True):
+    """The parts of an answer in which the model thinks: from ``start`` to the next of ``ends``, of which there is one at least.
+
+    ``begun``: the end of the prompt has begun one.
+    """
+
+    start: str
+    ends: tuple[str, ...]
+    begun: bool = False
+
+
 class GenerateRequest(msgspec.Struct, frozen=True, array_like=True):
     """One generation. Exactly one of ``prompt``, ``prompt_tokens`` and ``messages`` is given.
 

@@ -9,7 +9,7 @@ from shimmy.errors import InvalidRequest, TemplateFailed
 from shimmy.native.chat import ChatParser, Rendered
 from shimmy.native.grammar import Grammar
 from shimmy.native.model import Model
-from shimmy.types import ChatParams, GenerateRequest, Message, Trigger
+from shimmy.types import ChatParams, GenerateRequest, Message, Reasoning, Trigger
 from shimmy.worker.infill import infill_tokens
 from shimmy.worker.loading import LoadedModel, template_reason
 from shimmy.worker.tokens import check_tokens, tokenize
@@ -130,11 +130,21 @@ def _answered_by(
             lazy=rendered.grammar_lazy,
             triggers=_triggers(loaded.model, rendered),
             preserved=sorted({*shown, *control}),
+            reasoning=_reasoning(rendered),
         )
     except InvalidRequest as error:
         param = "tools" if request.chat.tools is not None else "json_schema"
         raise InvalidRequest(f"{param} makes a grammar that cannot be used: {error.message}", param=param) from error
     return Prompt(tokens, rendered.stops, grammar, parser, opening, shown)
+
+
+def _reasoning(rendered: Rendered) -> Reasoning | None:
+    """Where words that call a tool are only thought of."""
+    if not rendered.grammar_lazy or not rendered.thinking_start or not rendered.thinking_ends:
+        return None
+    last_end = max(rendered.opening.rfind(end) for end in rendered.thinking_ends)
+    begun = rendered.opening.rfind(rendered.thinking_start) > last_end
+    return Reasoning(rendered.thinking_start, tuple(rendered.thinking_ends), begun)
 
 
 def _single_tokens(model: Model, texts: Sequence[str]) -> list[int]:

@@ -17,7 +17,7 @@ from shimmy.native.context import TOKEN_NO_CHOICE, TOKEN_TOO_COSTLY
 from shimmy.native.grammar import Grammar, GrammarCache
 from shimmy.native.model import Model
 from shimmy.native.sampler import Sampler
-from shimmy.types import SamplingParams, Trigger
+from shimmy.types import Reasoning, SamplingParams, Trigger
 from tests.native.allowed import GREEDY, allowed, control_tokens, draw, end_tokens, nul_token
 from tests.native.blank import Blank
 
@@ -281,6 +281,79 @@ def test_a_text_that_does_not_fit_after_its_trigger_leaves_no_choice(llama: Mode
     with closing(lazily(llama, Trigger("word", "<x"))) as sampler:
         assert write(sampler, [token(llama, "<"), token(llama, "x")]) == 0
         assert draw(sampler, token(llama, "x"), N_VOCAB) == (-1, TOKEN_NO_CHOICE)
+
+
+def is_awake(llama: Model, text: str, trigger: Trigger, reasoning: Reasoning, size: int) -> bool:
+    """Whether the grammar has taken ``text``, in tokens of about ``size`` bytes, for the begin of a call."""
+    grammar = Grammar(llama, 'root ::= "<call>" "7"', lazy=True, triggers=[trigger], reasoning=reasoning)
+    pieces = [text[at : at + size] for at in range(0, len(text), size)]
+    tokens = [found for piece in pieces for found in llama.tokenize(piece, add_special=False)]
+    with closing(grammar), closing(Sampler(llama, GREEDY, [], n_ctx=1024, grammar=grammar)) as sampler:
+        assert write(sampler, tokens) == 0
+        return draw(sampler, token(llama, "a"), N_VOCAB)[0] != token(llama, "a")
+
+
+@pytest.mark.parametrize(
+    "trigger",
+    [Trigger("word", "<call>"), Trigger("pattern", "(<call>)"), Trigger("pattern_full", r"[\s\S]*(<call>)")],
+)
+@pytest.mark.parametrize(
+    ("text", "begun", "awake"),
+    [
+        ("<think>a <call>", False, False),
+        ("a <call>", True, False),
+        ("a <call> </think>b", True, False),
+        ("<think>a</think> <call>", False, True),
+        ("a <call> <end> <call>", True, True),
+        ("<call>", False, True),
+        ("</think> <think> <call> </thin <call> k> <end <call>", False, False),
+        ("<think>a</think><think><call>", False, False),
+        ("<think><think></think><call>", False, True),
+    ],
+)
+def test_a_trigger_inside_of_reasoning_wakes_nothing(
+    llama: Model, text: str, begun: bool, awake: bool, trigger: Trigger
+) -> None:
+    reasoning = Reasoning("<think>", ("</think>", "<end>"), begun)
+    for size in (1, 2, 5, 200):
+        assert is_awake(llama, text, trigger, reasoning, size) == awake
+
+
+def test_a_token_inside_of_reasoning_wakes_nothing(llama: Model) -> None:
+    start = llama.tokenize("<|im_start|>", add_special=False)[0]
+    with (
+        closing(
+            Grammar(
+                llama,
+                'root ::= "<|im_start|>" "7"',
+                lazy=True,
+                triggers=[Trigger("token", token=start)],
+                reasoning=Reasoning("x", ("y",)),
+            )
+        ) as grammar,
+        closing(Sampler(llama, GREEDY, [], n_ctx=64, grammar=grammar)) as sampler,
+    ):
+        assert write(sampler, [token(llama, "x"), start, token(llama, "a"), token(llama, "y"), start]) == 0
+        assert llama.piece(draw(sampler, token(llama, "a"), N_VOCAB)[0]) == b"7"
+
+
+def test_what_ends_reasoning_may_wake_a_grammar(llama: Model) -> None:
+    gbnf = 'root ::= "</think>" "7"'
+    reasoning = Reasoning("<think>", ("</think>",), begun=True)
+    trigger = Trigger("word", "</think>")
+    with (
+        closing(Grammar(llama, gbnf, lazy=True, triggers=[trigger], reasoning=reasoning)) as grammar,
+        closing(Sampler(llama, GREEDY, [], n_ctx=64, grammar=grammar)) as sampler,
+    ):
+        assert write(sampler, [token(llama, text) for text in "a</think>"]) == 0
+        assert llama.piece(draw(sampler, token(llama, "a"), N_VOCAB)[0]) == b"7"
+
+
+@pytest.mark.parametrize("ends", [(), ("",), ("a", "")])
+def test_reasoning_without_an_end_is_refused(llama: Model, ends: tuple[str, ...]) -> None:
+    with pytest.raises(InvalidRequest) as raised:
+        Grammar(llama, LAZY, lazy=True, triggers=[Trigger("word", "a")], reasoning=Reasoning("<", ends))
+    assert raised.value.facts["param"] == "reasoning"
 
 
 @pytest.mark.parametrize(

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from shimmy.errors import InvalidRequest
+from shimmy.native.sampler import Sampler
 from shimmy.types import ChatParams, FunctionChoice, GenerateRequest, Message, Progress, SamplingParams, ToolCallDelta
+from shimmy.worker.loading import load
+from shimmy.worker.prompt import make_prompt
+from tests.native.allowed import draw
 from tests.native.conversations import NO_TEMPLATES, TEMPLATES
 from tests.tiny.models import write_llama
 from tests.tiny.vocabulary import EOS, byte_pair_tokens
-from tests.worker.running import collect, ready, run
+from tests.worker.running import collect, load_command, ready, run
 
 TOOLS = json.dumps(
     [
@@ -27,6 +32,7 @@ TOOLS = json.dumps(
     ]
 )
 HERMES = TEMPLATES / "Qwen-Qwen2.5-7B-Instruct.jinja"
+THINKING = TEMPLATES / "Qwen-Qwen3-0.6B.jinja"
 
 
 END = byte_pair_tokens(512).index(EOS)
@@ -84,3 +90,28 @@ def test_what_no_template_can_do_is_refused_and_the_worker_goes_on(tiny_llama: P
             assert (await collect(worker, ask(3, ChatParams(tools=TOOLS)))).finished.usage.completion_tokens
 
     run(body())
+
+
+@pytest.mark.skipif(not THINKING.exists(), reason=NO_TEMPLATES)
+def test_a_call_that_is_only_thought_of_is_left_alone(tmp_path: Path) -> None:
+    path = write_llama(tmp_path / "thinks.gguf", chat_template=THINKING.read_text(encoding="utf-8"))
+    loaded, _ = load(load_command(path), lambda _: None)
+    asked = GenerateRequest(1, messages=ASKED, sampling=SamplingParams(temperature=0), chat=ChatParams(tools=TOOLS))
+    wrong = "<tool_call>\n7"
+
+    def may_write(text: str) -> bool:
+        """The grammar takes no part in this, or takes it."""
+        prompt = make_prompt(asked, loaded)
+        assert prompt.grammar is not None
+        assert prompt.parser is not None
+        prompt.parser.close()
+        tokens = loaded.model.tokenize(text, add_special=False)
+        with closing(Sampler(loaded.model, asked.sampling, [], n_ctx=64, grammar=prompt.grammar)) as sampler:
+            return all(draw(sampler, token, loaded.model.facts.n_vocab)[0] == token for token in tokens)
+
+    assert may_write("<think>a " + wrong)
+    assert not may_write(wrong)
+    assert not may_write("<think>a " + wrong + "</think>" + wrong)
+    for part in (loaded.chat, loaded.context, loaded.model):
+        assert part is not None
+        part.close()
