@@ -66,6 +66,7 @@ struct AnswerParser::Parse {
     common_chat_msg message;
     size_t leaf_start = 0;  // the innermost part of the syntax at the end of the text
     size_t leaf_end = 0;
+    std::string leaf_name;  // its rule and its tag
     bool narrow = false;    // that part does not take every text
 };
 
@@ -83,6 +84,7 @@ AnswerParser::Parse AnswerParser::parse(const std::string & text) const {
             const common_peg_ast_node & node = ctx.ast.get(nodes->back());
             out.leaf_start = node.start;
             out.leaf_end = node.end;
+            out.leaf_name = node.rule + '\n' + node.tag;
             out.narrow = format_->narrow.count(node.rule) != 0 || format_->narrow.count(node.tag) != 0;
             nodes = &node.children;
         }
@@ -188,7 +190,8 @@ bool AnswerParser::open_field(size_t cut, const Parse & found, ChatDelta & delta
     credit_ -= cut;
     const std::string text = input_.substr(0, cut) + probe_text;
     Parse probed = parse(text);
-    if (!probed.ok || probed.leaf_end != text.size() || probed.leaf_start != found.leaf_start || probed.narrow ||
+    if (!probed.ok || probed.leaf_end != text.size() || probed.leaf_start != found.leaf_start ||
+        probed.leaf_name != found.leaf_name || probed.narrow ||
         !take_probe(probed.message)) {
         mode_ = Mode::none;
         return false;

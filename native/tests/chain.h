@@ -68,6 +68,16 @@ CHAIN_API void chain_grammar_allowed(void * grammar, int32_t n_vocab, uint8_t * 
 
 // Takes the next token; 0 where it cannot follow.
 CHAIN_API int32_t chain_grammar_accept(void * grammar, int32_t token);
+
+// A request as llama-server takes it: messages and tools are OpenAI's JSON. NULL where llama.cpp refuses it. Freed with
+// chain_chat_free.
+CHAIN_API void * chain_chat_new(void * model, const char * chat_template, const char * messages, const char * tools);
+CHAIN_API void chain_chat_free(void * chat);
+CHAIN_API const char * chain_chat_prompt(void * chat);
+
+// The answer parsed (common_chat_parse), as JSON: content, reasoning, calls. NULL where it does not have the format. Valid until the
+// next call.
+CHAIN_API const char * chain_chat_parse(void * chat, const char * text, int32_t partial);
 /* cdef end */
 
 #ifdef __cplusplus
