@@ -1,0 +1,126 @@
+"""`shimmy serve` as a person starts it: what it says, where it says it, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPConnection
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.cli.running import Argument, Shimmy, said
+
+PATIENCE_S = 60
+
+
+class Serving:
+    """A server's process, its address line, and what it says on stderr."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self.process = process
+        assert process.stdout is not None
+        self.line = process.stdout.readline().decode()
+        self.url = self.line.split()[-1] if self.line else ""
+
+    def until(self, beginning: str) -> list[str]:
+        """The lines on stderr up to one that begins so."""
+        assert self.process.stderr is not None
+        lines: list[str] = []
+        while not lines or not lines[-1].startswith(beginning):
+            line = self.process.stderr.readline().decode()
+            assert line, lines
+            lines.append(line.removesuffix("\n"))
+        return lines
+
+    def end(self) -> tuple[int, str]:
+        """The exit code after SIGTERM, and what was still to be read on stdout."""
+        self.process.send_signal(signal.SIGTERM)
+        out, _ = self.process.communicate(timeout=PATIENCE_S)
+        return self.process.returncode, out.decode()
+
+
+@contextmanager
+def serving(shimmy: Shimmy, *args: Argument) -> Iterator[Serving]:
+    shimmy.environ |= {"SHIMMY_CTX": "512", "SHIMMY_THREADS": "1"}
+    process = shimmy.start("serve", "--port", "0", *args, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        yield Serving(process)
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=PATIENCE_S)
+
+
+def test_the_address_is_all_there_is_on_stdout(shimmy: Shimmy, tiny_llama: Path) -> None:
+    with serving(shimmy, "--model", tiny_llama) as server:
+        assert server.line.startswith("shimmy ")
+        assert " listens on http://127.0.0.1:" in server.line
+        lines = server.until("devices: ")
+        assert lines[0] == f"models: {tiny_llama.stem}"
+        assert any(line.startswith("try: curl http://127.0.0.1:") for line in lines)
+        assert server.end() == (0, "")
+
+
+def test_the_line_to_try_gets_an_answer(shimmy: Shimmy, tiny_llama: Path) -> None:
+    with serving(shimmy, "--model", tiny_llama) as server:
+        (line,) = [line for line in server.until("devices: ") if line.startswith("try: ")]
+        words = shlex.split(line.removeprefix("try: "))
+        assert words[0] == "curl"
+        url, body = urlsplit(words[1]), {**json.loads(words[words.index("-d") + 1]), "max_tokens": 2}
+        header, _, value = words[words.index("-H") + 1].partition(": ")
+        connection = HTTPConnection(url.netloc, timeout=PATIENCE_S)
+        connection.request("POST", url.path, json.dumps(body), {header: value})
+        response = connection.getresponse()
+        assert response.status == 200, response.read()
+        connection.close()
+
+
+def test_without_models_it_says_how_to_get_one(shimmy: Shimmy) -> None:
+    with serving(shimmy) as server:
+        assert server.until("devices: ")[0] == "models: none yet; 'shimmy pull' fetches one"
+
+
+def test_a_log_of_json_stays_one(shimmy: Shimmy, tiny_llama: Path) -> None:
+    with serving(shimmy, "--model", tiny_llama, "--log-format", "json", "--api-key", "secret") as server:
+        messages: list[str] = []
+        assert server.process.stderr is not None
+        while not any(message.startswith("devices: ") for message in messages):
+            messages.append(json.loads(server.process.stderr.readline())["message"])
+        (line,) = [message for message in messages if message.startswith("try: ")]
+        assert "$SHIMMY_API_KEY" in line
+        assert "secret" not in " ".join(messages)
+
+
+def test_the_server_itself_never_loads_llama_cpp(shimmy: Shimmy, tiny_llama: Path) -> None:
+    maps = Path("/proc/self/maps")
+    if not maps.exists():
+        pytest.skip("only Linux says what a process has mapped")
+    with serving(shimmy, "--model", tiny_llama) as server:
+        server.until("devices: ")
+        assert "libshimmy" not in Path(f"/proc/{server.process.pid}/maps").read_text()
+
+
+@pytest.mark.parametrize(("name", "message"), [("nobody", "no model named 'nobody'"), ("none.gguf", "none.gguf")])
+def test_a_model_that_there_is_not_ends_it_at_once(shimmy: Shimmy, name: str, message: str) -> None:
+    assert message in said(shimmy("serve", "--port", "0", "--model", name), 1)
+
+
+def test_a_file_that_is_no_model_ends_it_at_once(shimmy: Shimmy) -> None:
+    broken = shimmy.folder / "broken.gguf"
+    broken.write_bytes(b"GGUF, but not really")
+    assert "broken.gguf" in said(shimmy("serve", "--port", "0", "--model", broken), 1)
+
+
+def test_what_listening_needs_leaves_out_what_it_does_not() -> None:
+    code = "import sys, shimmy.commands.serve, shimmy.api.routes as r; r.all_routes(); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
+    slow = {"numpy", "cffi", "_cffi_backend", "psutil", "rich", "huggingface_hub", "httpx2", "shimmy.native.ffi"}
+    assert slow & set(done.stdout.split()) == set()
