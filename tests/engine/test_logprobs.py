@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
+from contextlib import closing
 from itertools import pairwise
 from typing import Any
 
@@ -11,12 +13,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from shimmy.engine.logprobs import Logprobs
-from shimmy.engine.output import TextOutput
-from shimmy.native.chat import ChatDelta
+from shimmy.engine.output import TextOutput, part_end, part_text
+from shimmy.native.chat import ChatDelta, ChatTemplate
 from shimmy.native.context import Context
 from shimmy.native.model import Model
-from shimmy.types import Delta, Finished, SamplingParams, TokenLogprob
+from shimmy.types import ChatParams, Delta, Finished, Message, SamplingParams, TokenLogprob
 from tests.engine.running import RunningEngine, random_prompt, running
+from tests.native.conversations import NO_TEMPLATES, TEMPLATES, TOOLS_TEXT
 
 MakeContext = Callable[..., Context]
 LETTERS = st.text(alphabet="ab<é🙂", max_size=40)
@@ -175,3 +178,40 @@ def test_a_token_held_back_comes_with_its_text(llama: Model, make_context: MakeC
             shown += event.text.encode()
             entered += b"".join(entry.piece for entry in event.logprobs or [])
             assert shown.startswith(entered)
+
+
+ANSWERS = [
+    "<think>\nI think so\n</think>\n\nHello <b>world</b> é🙂!",
+    "Hello world, <think is",
+    "<think>\n\n</think>\n\n<b>x",
+    '<think>a</think>before <tool_call>\n{"name": "look", "arguments": {"at": "x"}}\n</tool_call>',
+]
+
+
+@pytest.mark.skipif(not TEMPLATES.exists(), reason=NO_TEMPLATES)
+@pytest.mark.parametrize("name", ["Qwen-Qwen3-0.6B", "Qwen-QwQ-32B", "NousResearch-Hermes-2-Pro-Llama-3-8B-tool_use"])
+@pytest.mark.parametrize("tools", [None, TOOLS_TEXT], ids=["plain", "tools"])
+def test_the_parsers_of_real_templates_lose_no_byte_of_the_content(llama: Model, name: str, tools: str | None) -> None:
+    choose = random.Random(1)
+    n_content = 0
+    with closing(ChatTemplate(llama, (TEMPLATES / f"{name}.jinja").read_text(encoding="utf-8"))) as chat:
+        for text in ANSWERS * 5:
+            _, parser = chat.render([Message("user", "x")], ChatParams(tools=tools))
+            if parser is None:
+                continue
+            output, logprobs = TextOutput(), Logprobs()
+            shown, entries = "", []
+            cuts = choose.sample(range(60), choose.choice([0, 5, 20]))
+            for token, piece in enumerate(split(text.encode(), cuts)):
+                logprobs.add(TokenLogprob(token, -1.0, piece), piece)
+                if released := output.push(piece):
+                    delta = part_text(parser, released)
+                    shown += delta.content
+                    entries += logprobs.show(released, delta)
+            delta, _ = part_end(parser, "")
+            parser.close()
+            shown += delta.content
+            entries += logprobs.finish("", delta)
+            assert b"".join(entry.piece for entry in entries).decode() == shown
+            n_content += bool(shown)
+    assert n_content > 10 or tools is None  # without tools some formats have nothing to part
