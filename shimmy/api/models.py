@@ -13,7 +13,9 @@ from shimmy.api.sse import EventStream
 from shimmy.errors import InvalidRequest, ShimmyError
 from shimmy.models.served import ServedModel
 from shimmy.types import BufferMemory, ModelInfo, ModelStatus
+from shimmy.worker.protocol import Pong
 
+_PATIENCE_S = 0.5  # with a worker
 _LEAST_PROGRESS = 0.01  # between two events
 
 
@@ -84,11 +86,11 @@ class UnloadAnswer(msgspec.Struct, frozen=True):
 
 
 class KvAnswer(msgspec.Struct, frozen=True):
-    """Cells of the KV cache: all, those of running and of finished sequences, and the latter alone; null: not known."""
+    """Cells of the KV cache: all, those of running sequences and of what is kept of finished ones, and the latter alone."""
 
     cells: int
-    used: int | None
-    cached: int | None
+    used: int
+    cached: int
 
 
 class StatusAnswer(msgspec.Struct, frozen=True):
@@ -189,7 +191,7 @@ class StatusHandler(ApiHandler):
 
 
 async def status_of(model: ServedModel) -> StatusAnswer:
-    """How a model is now; a worker that does not answer at once leaves its numbers unknown."""
+    """How a model is now; where the worker does not answer at once, ``kv`` is null."""
     loaded = model.loaded
     failure: ShimmyError | None = model.failure
     return StatusAnswer(
@@ -198,7 +200,7 @@ async def status_of(model: ServedModel) -> StatusAnswer:
         context_length=loaded.n_ctx if loaded is not None else None,
         active_requests=model.admission.active,
         waiting_requests=model.admission.waiting,
-        kv=KvAnswer(loaded.context.n_ctx, None, None) if loaded is not None else None,
+        kv=_kv(await model.pong(_PATIENCE_S)),
         progress=round(model.progress, 3) if model.status == "loading" else None,
         load_ms=round(model.load_ms, 1),
         restarts=model.restarts,
@@ -206,6 +208,11 @@ async def status_of(model: ServedModel) -> StatusAnswer:
         last_used=model.last_used or None,
         error=failure.message if failure is not None else None,
     )
+
+
+def _kv(pong: Pong | None) -> KvAnswer | None:
+    stats = pong.stats if pong is not None else None
+    return None if stats is None else KvAnswer(stats.cells, stats.cells_used, stats.parked)
 
 
 def _event(event: LoadEvent) -> bytes:

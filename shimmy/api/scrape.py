@@ -50,11 +50,17 @@ def _of_model(model: ServedModel, pong: Pong | None) -> Iterator[Reading]:
     stats = pong.stats if pong is not None else None
     if stats is None:
         return
-    waiting = stats.waiting + stats.parked + model.admission.waiting
+    waiting = stats.waiting + model.admission.waiting
     yield Reading("shimmy_sequences_running", "Sequences in the steps of a model", name, stats.running)
     yield Reading("shimmy_sequences_waiting", "Sequences that wait for a place in them", name, waiting)
-    if model.loaded is not None:
-        yield Reading("shimmy_kv_cells", "Cells of the KV cache", name, model.loaded.context.n_ctx)
+    cells = "Cells of the KV cache"
+    yield Reading("shimmy_kv_cells", cells, name, stats.cells)
+    yield Reading(
+        "shimmy_kv_cells_used", f"{cells} that running sequences or the prefix cache use", name, stats.cells_used
+    )
+    yield Reading("shimmy_kv_cells_cached", f"{cells} that only the prefix cache uses", name, stats.parked)
+    preemptions = "Sequences that were put back for want of cells"
+    yield Reading("shimmy_preemptions", preemptions, name, stats.preemptions, counted=True)
 
 
 def _memory(process: str, model: str, value: int) -> Reading:

@@ -199,7 +199,7 @@ class ServedModel:
             return
         error, stamp = self._failure
         if stamp == self._stamp():
-            raise error
+            raise ShimmyError.from_wire(error.to_wire())  # raising the same one again and again grows its traceback
         self._failure = None
         self._crashes.clear()
 

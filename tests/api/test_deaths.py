@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,6 +28,13 @@ def server(tiny_llama: Path) -> Iterator[Running]:
 
 def kill(server: Running) -> None:
     os.kill(server.served.pid, signal.SIGKILL)
+
+
+def die_three_times(server: Running) -> None:
+    for _ in range(3):
+        assert server.post("/api/generate", ASK).status == 200
+        kill(server)
+        server.wait_until(lambda: server.served.status != "ready")
 
 
 def test_a_stream_whose_worker_dies_ends_with_an_error_and_no_invented_end(server: Running) -> None:
@@ -91,10 +99,7 @@ def test_a_worker_killed_while_it_loads_is_an_error_for_who_waits(tiny_llama: Pa
 
 
 def test_a_model_that_dies_three_times_is_left_alone_until_it_is_loaded_by_hand(server: Running) -> None:
-    for _ in range(3):
-        assert server.post("/api/generate", ASK).status == 200
-        kill(server)
-        server.wait_until(lambda: server.served.status != "ready")
+    die_three_times(server)
     answer = server.post("/api/generate", ASK)
     assert (answer.status, answer.error["code"]) == (503, "model_failed")
     assert "3 times" in answer.error["message"]
@@ -109,13 +114,22 @@ def test_a_model_that_dies_three_times_is_tried_again_when_its_file_changes(tiny
     path = tmp_path / "model.gguf"
     path.write_bytes(tiny_llama.read_bytes())
     with serving(path) as server:
-        for _ in range(3):
-            assert server.post("/api/generate", ASK).status == 200
-            kill(server)
-            server.wait_until(lambda: server.served.status != "ready")
+        die_three_times(server)
         assert server.post("/api/generate", ASK).status == 503
         os.utime(path, (1, 1))
         assert server.post("/api/generate", ASK).status == 200
+
+
+def test_a_model_that_failed_costs_nothing_more_with_each_refusal(server: Running) -> None:
+    """An error that is raised again and again keeps all that it passed through, bodies of requests too."""
+    die_three_times(server)
+    failure = server.served.failure
+    assert failure is not None
+    before = len(traceback.extract_tb(failure.__traceback__))
+    for _ in range(20):
+        assert server.post("/api/generate", ASK).status == 503
+    assert server.served.failure is failure
+    assert len(traceback.extract_tb(failure.__traceback__)) == before
 
 
 def test_the_death_of_one_model_leaves_another_one_alone(tiny_llama: Path, tiny_swa: Path) -> None:

@@ -82,6 +82,8 @@ def test_the_state_of_now(tiny_llama: Path) -> None:
         assert value(families, "shimmy_sequences_running", model=name) == 1
         assert value(families, "shimmy_sequences_waiting", model=name) == 3
         assert value(families, "shimmy_kv_cells", model=name) == 2048
+        assert 0 < value(families, "shimmy_kv_cells_used", model=name) < 2048
+        assert value(families, "shimmy_preemptions_total", model=name) == 0
         assert value(families, "shimmy_resident_memory_bytes", process="server") > 1e7
         assert value(families, "shimmy_resident_memory_bytes", process="worker", model=name) > 1e7
         assert value(families, "shimmy_worker_restarts_total", model=name) == 0

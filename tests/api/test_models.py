@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,8 +14,8 @@ ASK = {"model": "default", "prompt": "hello there", "temperature": 0, "max_token
 LONG = {**ASK, "max_tokens": 1500, "ignore_eos": True}
 
 
-def status_of(server: Running) -> dict[str, object]:
-    found: dict[str, object] = server.get(f"/api/models/{server.model}/status").json
+def status_of(server: Running) -> dict[str, Any]:
+    found: dict[str, Any] = server.get(f"/api/models/{server.model}/status").json
     return found
 
 
@@ -38,7 +39,10 @@ def test_loading_and_unloading_by_hand(tiny_llama: Path) -> None:
         assert loaded["memory"]["resident"] > 0
         status = status_of(server)
         assert (status["status"], status["active_requests"], status["last_used"]) == ("ready", 0, None)
-        assert status["kv"] == {"cells": 2048, "used": None, "cached": None}
+        assert status["kv"] == {"cells": 2048, "used": 0, "cached": 0}
+        assert server.post("/api/generate", {**ASK, "prompt": "hello " * 30}).status == 200
+        kv = status_of(server)["kv"]
+        assert 2048 > kv["used"] == kv["cached"] > 30
         unloaded = server.post(f"/api/models/{server.model}/unload")
         assert (unloaded.status, unloaded.json) == (200, {"status": "available"})
         assert status_of(server)["memory"] is None
