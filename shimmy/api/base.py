@@ -35,6 +35,7 @@ JSON = "application/json"
 _T = TypeVar("_T")
 _REQUEST_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
 _PATH = re.compile(r" - at `\$(.*)`$")
+_THROWN_AWAY = 1 << 26
 CALLER_GONE = 499  # in the log and the metrics, as nginx counts it
 
 
@@ -90,15 +91,20 @@ class ApiHandler(RequestHandler):
         self._check_body_head()
 
     def data_received(self, chunk: bytes) -> None:
-        """A piece of the body; a body over the limit is answered at once, and the connection closed."""
+        """A piece of the body. What is over the limit is read and thrown away, so that its sender comes to read the answer.
+
+        Far over the limit the answer is given at once, and the connection closed.
+        """
         if self._finished:
             return
         self._n_body += len(chunk)
-        if self._n_body > self.services.config.max_body:
-            self._chunks.clear()
-            self.answer_error(PayloadTooLarge(self.services.config.max_body))
+        limit = self.services.config.max_body
+        if self._n_body <= limit:
+            self._chunks.append(chunk)
             return
-        self._chunks.append(chunk)
+        self._chunks.clear()
+        if self._n_body > limit + _THROWN_AWAY:
+            self.answer_error(PayloadTooLarge(limit))
 
     def allowed_methods(self) -> list[str]:
         """Those that the handler defines, and OPTIONS."""
@@ -122,7 +128,9 @@ class ApiHandler(RequestHandler):
         self.finish()
 
     def body(self, kind: type[_T]) -> _T:
-        """The body as ``kind``; an empty one counts as ``{}``. Raises InvalidRequest naming the field."""
+        """The body as ``kind``; an empty one counts as ``{}``. Raises InvalidRequest naming the field, PayloadTooLarge."""
+        if self._n_body > self.services.config.max_body:
+            raise PayloadTooLarge(self.services.config.max_body)
         data = b"".join(self._chunks) or b"{}"
         self._chunks.clear()
         return decode_body(data, kind)
@@ -268,9 +276,12 @@ class ApiHandler(RequestHandler):
         kind = headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if self.request.method == "POST" and kind and kind != JSON:
             raise UnsupportedMediaType(f"Content-Type is {kind}: send {JSON}")
-        length = headers.get("Content-Length", "")
-        if length.isdigit() and int(length[:20]) > self.services.config.max_body:
-            raise PayloadTooLarge(self.services.config.max_body)
+        length, limit = headers.get("Content-Length", ""), self.services.config.max_body
+        readable = (
+            limit if "Expect" in headers else limit + _THROWN_AWAY
+        )  # who asks before it sends has its answer at once
+        if length.isdigit() and int(length[:20]) > readable:
+            raise PayloadTooLarge(limit)
 
 
 def _defines(handler: type[ApiHandler], method: str) -> bool:

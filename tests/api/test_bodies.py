@@ -99,10 +99,19 @@ def test_a_body_at_the_limit_is_read(small: Running) -> None:
     assert small.post("/api/generate", data + b" " * (LIMIT - len(data))).status == 200
 
 
-@pytest.mark.parametrize("length", [LIMIT + 1, 10**12, 10**30])
-def test_an_announced_length_over_the_limit_is_a_413_before_the_body(small: Running, length: int) -> None:
+@pytest.mark.parametrize("size", [LIMIT + 1, 5_000_000])
+def test_a_body_over_the_limit_is_a_413_that_its_sender_reads(small: Running, size: int) -> None:
+    answer = small.post("/api/generate", json.dumps(ASK).encode().ljust(size))
+    assert (answer.status, answer.error["code"], answer.error["limit"]) == (413, "payload_too_large", LIMIT)
+    assert small.post("/api/generate", ASK).status == 200
+
+
+@pytest.mark.parametrize(("length", "expect"), [(LIMIT + 1, "100-continue"), (10**12, ""), (10**30, "")])
+def test_a_length_far_over_the_limit_and_one_that_is_asked_about_are_a_413_before_the_body(
+    small: Running, length: int, expect: str
+) -> None:
     with Wire(small) as wire:
-        wire.send(wire.head(Content_Length=length))
+        wire.send(wire.head(Content_Length=length, **({"Expect": expect} if expect else {})))
         answer = wire.answer()
         assert (answer.status, answer.error["code"], answer.error["limit"]) == (413, "payload_too_large", LIMIT)
         assert not wire.rest()
@@ -117,6 +126,7 @@ def test_chunks_over_the_limit_are_a_413(small: Running) -> None:
         wire.send(wire.head(Transfer_Encoding="chunked"))
         for _ in range(LIMIT // 0x2000 + 1):
             wire.send(b"2000\r\n" + b" " * 0x2000 + b"\r\n")
+        wire.send(b"0\r\n\r\n")
         assert wire.statuses() == [413]
     assert still_serves(small)
 
