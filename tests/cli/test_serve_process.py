@@ -11,7 +11,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterator
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPException, HTTPResponse
 from pathlib import Path
 
 import psutil
@@ -93,6 +93,15 @@ def serving(shimmy: Shimmy, model: Path, *args: str) -> Iterator[Server]:
     assert not [worker for worker in workers if worker.is_running()]
 
 
+def what_is_left(response: HTTPResponse) -> bytes:
+    """Of an answer that may break off."""
+    data = b""
+    with contextlib.suppress(ConnectionError, HTTPException):
+        while line := response.readline():
+            data += line
+    return data
+
+
 def test_a_stopping_server_ends_what_it_has_begun_and_exits_with_0(shimmy: Shimmy, tiny_llama: Path) -> None:
     with serving(shimmy, tiny_llama) as server:
         connection = server.post({**LONG, "stream": True})
@@ -106,7 +115,7 @@ def test_a_stopping_server_ends_what_it_has_begun_and_exits_with_0(shimmy: Shimm
         while not refused:  # new connections
             try:
                 socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE_S).close()
-            except ConnectionRefusedError:
+            except ConnectionError:
                 refused = True
         rest = response.read()
         assert b'"finish_reason":"length"' in rest
@@ -124,12 +133,12 @@ def test_a_second_signal_ends_it_at_once(shimmy: Shimmy, tiny_llama: Path, numbe
         response = connection.getresponse()
         assert response.readline().startswith(b"data: ")
         server.process.send_signal(number)
-        with contextlib.suppress(ConnectionRefusedError):
+        with contextlib.suppress(ConnectionError):
             while True:
                 socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE_S).close()
         assert server.process.poll() is None
         server.process.send_signal(number)
-        assert b"[DONE]" not in response.read()
+        assert b"[DONE]" not in what_is_left(response)
         connection.close()
         assert server.end() == 0
 
@@ -141,7 +150,7 @@ def test_a_drain_has_an_end(shimmy: Shimmy, tiny_llama: Path) -> None:
         response = connection.getresponse()
         assert response.readline().startswith(b"data: ")
         server.process.send_signal(signal.SIGTERM)
-        assert b"[DONE]" not in response.read()
+        assert b"[DONE]" not in what_is_left(response)
         connection.close()
         assert server.end() == 0
 
