@@ -43,6 +43,10 @@ class KeyRing:
                 found = known
         return found.hex()[:16] if found is not None else None
 
+    def knows(self, client: str) -> bool:
+        """Whether the key that made someone this client is still a key; for who stays longer than a request."""
+        return not self or any(known.hex()[:16] == client for known in self._digests)
+
     def identify(self, key: str | None) -> str:
         """``client``, and ANYBODY where there are no keys. Raises Unauthorized."""
         if not self:

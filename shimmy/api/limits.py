@@ -12,6 +12,7 @@ class Limits(NamedTuple):
     stall_s          until a reader that takes nothing is cut off
     silence_s        of a stream, until it says that it is still there
     most_unread      bytes that wait for one reader; more cut it off
+    most_keyless     sockets that have not sent their key yet; keyless_body: bytes of a message of theirs
     """
 
     head_s: float = 14.0
@@ -19,3 +20,5 @@ class Limits(NamedTuple):
     stall_s: float = 30.0
     silence_s: float = 15.0
     most_unread: int = 1 << 20
+    most_keyless: int = 64
+    keyless_body: int = 1 << 14

@@ -34,6 +34,7 @@ class Services:
     """One server's parts; made by server.py. The loop that the server runs in owns all of them.
 
     active     requests that are being answered; ``idle`` is set while there are none
+    keyless    open sockets whose key has not come yet
     stopping   the server takes no more requests; ``stop_listeners`` are called when that begins
     """
 
@@ -52,6 +53,7 @@ class Services:
     idle: asyncio.Event = field(default_factory=_set_event)
     stopping: bool = False
     stop_listeners: set[Callable[[], None]] = field(default_factory=set)
+    keyless: int = 0
     started_at: float = field(default_factory=time.monotonic)
 
     def admit(self, client: str) -> None:

@@ -37,7 +37,10 @@ class CancelMessage(msgspec.Struct, kw_only=True):
 
 
 class KeyMessage(msgspec.Struct, kw_only=True):
-    """The first message of a client that needs a key and cannot send headers, as browsers cannot."""
+    """The first message of a client that needs a key and cannot send headers, as browsers cannot.
+
+    It has no answer. A short request may carry its key itself.
+    """
 
     api_key: str
 
@@ -48,6 +51,11 @@ class MessageHead(msgspec.Struct, kw_only=True):
     id: MessageId | None = None
     cancel: bool | None = None
     api_key: str | None = None
+
+
+def is_key_alone(message: str | bytes) -> bool:
+    """Whether a message that has a key, and is a valid MessageHead, asks for nothing else."""
+    return msgspec.json.decode(message, type=dict[str, msgspec.Raw]).keys() <= {"api_key", "id"}
 
 
 class TokenMessage(msgspec.Struct, frozen=True, omit_defaults=True):

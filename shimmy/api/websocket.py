@@ -8,7 +8,7 @@ import logging
 import time
 
 from tornado.iostream import IOStream, StreamClosedError
-from tornado.websocket import WebSocketHandler
+from tornado.websocket import WebSocketHandler, WebSocketProtocol13
 
 from shimmy.api.base import CALLER_GONE, ApiHandler, decode_body
 from shimmy.api.errors import kind_of
@@ -25,8 +25,9 @@ from shimmy.api.socket_messages import (
     Renderer,
     SocketRequest,
     TokenMessage,
+    is_key_alone,
 )
-from shimmy.errors import Cancelled, Conflict, InvalidRequest, NotFound, ShimmyError, Unauthorized
+from shimmy.errors import Cancelled, Conflict, InvalidRequest, NotFound, ServerBusy, ShimmyError, Unauthorized
 from shimmy.types import Finished, Progress
 
 log = logging.getLogger("shimmy.api")
@@ -67,6 +68,8 @@ class GenerateSocket(ApiHandler, WebSocketHandler):
             raise InvalidRequest("this path is a WebSocket: open it with Upgrade: websocket")
         if headers.get("Sec-WebSocket-Version") != "13" or not headers.get("Sec-WebSocket-Key"):
             raise InvalidRequest("a WebSocket needs Sec-WebSocket-Version: 13 and a Sec-WebSocket-Key")
+        if not self._known and self.services.keyless >= self.services.limits.most_keyless:
+            raise ServerBusy("too many sockets have not sent their key yet: try again later", retry_after=1)
         await super().get()
 
     def answer_error(self, error: ShimmyError) -> None:
@@ -84,6 +87,8 @@ class GenerateSocket(ApiHandler, WebSocketHandler):
         self._runs: dict[str | int | None, _Run] = {}
         self._opened = True
         if not self._known:
+            services.keyless += 1
+            self._limit_messages(services.limits.keyless_body)
             loop = asyncio.get_running_loop()
             self._key_timer = loop.call_later(services.limits.head_s, self.close, _POLICY_VIOLATION, "no key came")
         services.ticker.add(self)
@@ -92,6 +97,8 @@ class GenerateSocket(ApiHandler, WebSocketHandler):
     def tick(self, now: float) -> None:
         """Once a second."""
         self._outgoing.tick(now)
+        if self._known and not self._runs and not self.services.keys.knows(self.client):
+            self.close(_POLICY_VIOLATION, "the key was taken back")
 
     def on_message(self, message: str | bytes) -> None:
         """A request, a cancel or a key."""
@@ -102,7 +109,11 @@ class GenerateSocket(ApiHandler, WebSocketHandler):
             name = head.id
             if head.api_key is not None or not self._known:
                 self._take_key(head.api_key)
-            elif head.cancel:
+                if is_key_alone(message):
+                    return
+            elif not self.services.keys.knows(self.client):
+                raise Unauthorized("this key is not known any more")
+            if head.cancel:
                 self._find(name).cancel()
             else:
                 self._start(name, message, started)
@@ -115,8 +126,7 @@ class GenerateSocket(ApiHandler, WebSocketHandler):
             return
         self.services.ticker.remove(self)
         self.services.stop_listeners.discard(self.close_if_idle)
-        if self._key_timer is not None:
-            self._key_timer.cancel()
+        self._stop_waiting_for_key()
         for run in self._runs.values():
             run.give_up()
 
@@ -158,8 +168,20 @@ class GenerateSocket(ApiHandler, WebSocketHandler):
     def _take_key(self, key: str | None) -> None:
         self.client = self.services.keys.identify(key)
         self._known = True
-        if self._key_timer is not None:
-            self._key_timer.cancel()
+        self._stop_waiting_for_key()
+
+    def _stop_waiting_for_key(self) -> None:
+        if self._key_timer is None:
+            return
+        self._key_timer.cancel()
+        self._key_timer = None
+        self.services.keyless -= 1
+        self._limit_messages(self.services.config.max_body)
+
+    def _limit_messages(self, size: int) -> None:
+        """Whose key has not come may not fill the memory. Tornado looks at its limit at each frame's head."""
+        if isinstance(self.ws_connection, WebSocketProtocol13):
+            self.ws_connection.params.max_message_size = size
 
     def _start(self, name: str | int | None, message: str | bytes, started: float) -> None:
         self.services.admit(self._payer)
