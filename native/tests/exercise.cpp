@@ -367,8 +367,9 @@ constexpr const char * tool_template = R"({% if tools %}<tools>{{ tools | tojson
 void exercise_parser(const shimmy_model * model) {
     shimmy_chat * chat = nullptr;
     CHECK(shimmy_chat_new(model, tool_template, 5.0, &chat) == SHIMMY_OK);
-    const char * body = R"({"messages": [{"role": "user", "content": "Hello"}], "tools": "[{\"type\": \"function\", \"function\":
-        {\"name\": \"look\", \"parameters\": {\"type\": \"object\", \"properties\": {\"at\": {\"type\": \"string\"}}}}}]"})";
+    const char * body =
+        R"({"messages": [{"role": "user", "content": "Hello"}], "tools": "[{\"type\": \"function\", \"function\": )"
+        R"({\"name\": \"look\", \"parameters\": {\"type\": \"object\", \"properties\": {\"at\": {\"type\": \"string\"}}}}}]"})";
     const std::string answer = "Let me <look>.\n<tool_call>\n{\"name\": \"look\", \"arguments\": {\"at\": \"a \\\"b\\\" \\u00e9\"}}\n</tool_call>";
     for (size_t piece = 1; piece <= answer.size(); ++piece) {
         char * json = nullptr;

@@ -22,22 +22,22 @@ def served(tiny_llama: Path) -> Iterator[Running]:
         yield running
 
 
-def conformance(served: Running, examples: int, phases: str) -> subprocess.CompletedProcess[str]:
+def conformance(served: Running, folder: Path, examples: int, phases: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "schemathesis.cli", "run", f"{served.url}/openapi.json", "--checks", CHECKS]
     command += ["--max-examples", str(examples), "--generation-deterministic", "--phases", phases]
     for path in LEFT_OUT:
         command += ["--exclude-path", path]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=800)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=800, cwd=folder)
 
 
 @pytest.mark.slow  # minutes
-def test_a_thousand_requests_out_of_the_description_get_described_answers(served: Running) -> None:
-    done = conformance(served, 60, "examples,coverage,fuzzing")
+def test_a_thousand_requests_out_of_the_description_get_described_answers(served: Running, tmp_path: Path) -> None:
+    done = conformance(served, tmp_path, 60, "examples,coverage,fuzzing")
     assert done.returncode == 0, done.stdout[-8000:]
     assert served.get("/health").status == 200
 
 
-def test_some_requests_out_of_the_description_get_described_answers(served: Running) -> None:
-    done = conformance(served, 5, "examples,fuzzing")
+def test_some_requests_out_of_the_description_get_described_answers(served: Running, tmp_path: Path) -> None:
+    done = conformance(served, tmp_path, 5, "examples,fuzzing")
     assert done.returncode == 0, done.stdout[-8000:]
     assert served.get("/health").status == 200
