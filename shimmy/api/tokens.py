@@ -73,7 +73,7 @@ class TokenizeHandler(ApiHandler):
 
     async def _tokenize(self) -> None:
         asked = self.body(TokenizeBody)
-        ready = await (await self.services.pool.find(asked.model)).ready()
+        model = await self.services.pool.find(asked.model)
         request = TokenizeRequest(
             ReadyModel.next_id(),
             asked.text,
@@ -81,7 +81,8 @@ class TokenizeHandler(ApiHandler):
             parse_special=asked.parse_special is not False,
             pieces=asked.pieces is True,
         )
-        found = await ready.worker.tokenize(request)
+        async with model.visit() as ready:
+            found = await ready.worker.tokenize(request)
         pieces = None if found.pieces is None else [_piece(piece) for piece in found.pieces]
         self.answer(TokenizeAnswer(found.tokens, pieces))
 
@@ -95,8 +96,9 @@ class DetokenizeHandler(ApiHandler):
 
     async def _detokenize(self) -> None:
         asked = self.body(DetokenizeBody)
-        ready = await (await self.services.pool.find(asked.model)).ready()
-        found = await ready.worker.detokenize(DetokenizeRequest(ReadyModel.next_id(), asked.tokens))
+        model = await self.services.pool.find(asked.model)
+        async with model.visit() as ready:
+            found = await ready.worker.detokenize(DetokenizeRequest(ReadyModel.next_id(), asked.tokens))
         self.answer(DetokenizeAnswer(found.data.decode("utf-8", "replace")))
 
 
@@ -120,8 +122,9 @@ class TemplateHandler(ApiHandler):
             json_schema=chat.json_schema,
             open_answer=asked.add_generation_prompt is not False,
         )
-        ready = await model.ready()
-        self.answer(TemplateAnswer((await ready.worker.template(request)).prompt))
+        async with model.visit() as ready:
+            found = await ready.worker.template(request)
+        self.answer(TemplateAnswer(found.prompt))
 
 
 def _piece(data: bytes) -> str | list[int]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 
-from shimmy.errors import ServerBusy
+from shimmy.errors import ServerBusy, ShimmyError
 
 _WEIGHT = 0.1  # of the newest request in the running mean of how long one takes
 
@@ -35,6 +35,7 @@ class Admission:
         self._free = places
         self._queue = queue
         self._n_waiting = 0
+        self._n_visitors = 0
         self._clients: dict[str, deque[_Waiting]] = {}  # the next to be served first
         self._idle = asyncio.Event()
         self._idle.set()
@@ -54,8 +55,27 @@ class Admission:
         """``n`` places at once, for as long as the context is open. Raises ServerBusy when the queue is full."""
         return self._place(client, min(n, self._places))
 
+    @contextmanager
+    def visit(self) -> Iterator[None]:
+        """Be here without a place, for as long as the context is open."""
+        self._idle.clear()
+        self._n_visitors += 1
+        try:
+            yield
+        finally:
+            self._n_visitors -= 1
+            self._note_idle()
+
+    def refuse_waiting(self, error: ShimmyError) -> None:
+        """All who wait get a copy of ``error`` instead of a place."""
+        for client, queue in list(self._clients.items()):
+            for waiting in list(queue):
+                self._take_out(client, waiting)
+                if not waiting.granted.done():  # not one that went away, and whose task has not run since
+                    waiting.granted.set_exception(ShimmyError.from_wire(error.to_wire()))
+
     async def wait_idle(self) -> None:
-        """Until nobody has a place and nobody waits."""
+        """Until nobody has a place, nobody waits, and nobody visits."""
         await self._idle.wait()
 
     @asynccontextmanager
@@ -70,8 +90,11 @@ class Admission:
                 self._mean_s += _WEIGHT * (time.monotonic() - started - self._mean_s)
                 self._give(n)
         finally:
-            if not self.active and not self._n_waiting:
-                self._idle.set()
+            self._note_idle()
+
+    def _note_idle(self) -> None:
+        if not self.active and not self._n_waiting and not self._n_visitors:
+            self._idle.set()
 
     async def _take(self, client: str, n: int) -> None:
         if self._free >= n and not self._n_waiting:
@@ -90,7 +113,7 @@ class Admission:
         except asyncio.CancelledError:
             if waiting.granted.cancelled():
                 self._withdraw(client, waiting)
-            else:  # the place came first
+            elif waiting.granted.exception() is None:  # the place came first
                 self._give(n)
             raise
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from shimmy.config import Config
-from shimmy.errors import ModelNotFound
+from shimmy.errors import ModelNotFound, ServerBusy
 from shimmy.models.catalog import DEFAULT, Catalog, Entry
 from shimmy.models.served import ServedModel
 from shimmy.types import ModelInfo
@@ -18,15 +18,14 @@ _FRESH_S = 2.0  # a listing this old is taken as it is
 class ModelPool:
     """Finds models by the names that requests give, and keeps those that are loaded."""
 
-    def __init__(self, config: Config, on_change: Callable[[ServedModel], None] | None = None) -> None:
-        """``on_change`` is called when a model's status changes or its load goes on."""
+    def __init__(self, config: Config) -> None:
         self._config = config
-        self._on_change = on_change
         self._served: dict[str, ServedModel] = {}
         self._named: list[str] = []  # ids of the models that were named when the server was started
         self._catalog = Catalog(config)
         self._scanned_at = -_FRESH_S
         self._scanning: asyncio.Task[None] | None = None
+        self._closed = False
 
     async def name_models(self, names: Iterable[str]) -> list[ServedModel]:
         """The models that the person who starts the server names, also by path. Raises ModelNotFound, InvalidModelFile."""
@@ -73,7 +72,8 @@ class ModelPool:
         return entry.info_with(served.status if served is not None else "available")
 
     async def close(self) -> None:
-        """End all workers at once."""
+        """End all workers at once, and start no more."""
+        self._closed = True
         await asyncio.gather(*(model.close() for model in self._served.values()))
 
     async def _default(self) -> ServedModel:
@@ -108,9 +108,9 @@ class ModelPool:
     def _serve(self, entry: Entry) -> ServedModel:
         served = self._served.get(entry.id)
         if served is None:
+            if self._closed:
+                raise ServerBusy("the server is stopping", retry_after=1)
             served = self._served[entry.id] = ServedModel(entry, self._config)
-            if self._on_change is not None:
-                served.on_change = self._on_change
         elif served.status in {"available", "failed"}:
             served.entry = entry  # its file may be another one now
         return served

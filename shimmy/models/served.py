@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from itertools import count
 
@@ -16,6 +14,7 @@ from shimmy.errors import ModelFailed, ServerBusy, ShimmyError, WorkerDied
 from shimmy.models.admission import Admission
 from shimmy.models.catalog import Entry
 from shimmy.models.check import check_model_file
+from shimmy.models.failures import Failures, stamp_of
 from shimmy.models.launch import load_command
 from shimmy.types import ModelStatus
 from shimmy.worker.client import WorkerClient
@@ -23,7 +22,6 @@ from shimmy.worker.protocol import Loaded, Pong
 
 log = logging.getLogger("shimmy.models")
 
-_CRASHES, _CRASH_WINDOW_S = 3, 60.0
 _HEARTBEAT_EVERY_S, _HEARTBEAT_PATIENCE_S = 5.0, 30.0
 _AHEAD = 4  # one more sequence in so many waits in the engine, so that a place that comes free is taken at once
 _ids = count(1)
@@ -48,17 +46,14 @@ class ReadyModel:
 class ServedModel:
     """Loads when it is first needed, once for all who need it. One loop owns it.
 
-    A worker that dies takes its requests with it, and the next request starts another; after three deaths in a minute nothing is
-    tried again before the file changes or ``load`` is called.
+    A worker that dies takes its requests with it, and the next request starts another, unless its failures forbid it.
     """
 
     def __init__(self, entry: Entry, config: Config) -> None:
         self.entry = entry
         self.progress = 0.0  # of the load under way, 0..1
         self.last_used = 0.0  # seconds since the epoch; 0: never
-        self.restarts = 0  # loads after a worker's death
         self.load_ms = 0.0
-        self.on_change: Callable[[ServedModel], None] = _nobody
         self._config = config
         parallel = config.parallel
         self.admission = Admission(places=parallel + max(1, parallel // _AHEAD), queue=config.queue)
@@ -66,9 +61,9 @@ class ServedModel:
         self._loading: asyncio.Task[ReadyModel] | None = None
         self._watching: asyncio.Task[None] | None = None
         self._unloads = 0  # under way
+        self._closed = False
         self._watchers: set[Callable[[], None]] = set()
-        self._failure: tuple[ShimmyError, object] | None = None  # and the file's stamp then
-        self._crashes: deque[float] = deque(maxlen=_CRASHES)
+        self._failures = Failures(entry.id)
 
     @property
     def status(self) -> ModelStatus:
@@ -79,7 +74,7 @@ class ServedModel:
             return "ready"
         if self._loading is not None:
             return "loading"
-        return "failed" if self._failure is not None else "available"
+        return "failed" if self.failure is not None else "available"
 
     @property
     def loaded(self) -> Loaded | None:
@@ -94,7 +89,12 @@ class ServedModel:
     @property
     def failure(self) -> ShimmyError | None:
         """Why it does not load."""
-        return self._failure[0] if self._failure is not None else None
+        return self._failures.error
+
+    @property
+    def restarts(self) -> int:
+        """Loads after a worker's death."""
+        return self._failures.restarts
 
     @contextlib.asynccontextmanager
     async def lease(self, client: str, n: int = 1) -> AsyncIterator[ReadyModel]:
@@ -112,34 +112,38 @@ class ServedModel:
             finally:
                 self.last_used = time.time()
 
-    async def ready(self) -> ReadyModel:
+    @contextlib.asynccontextmanager
+    async def visit(self) -> AsyncIterator[ReadyModel]:
         """The loaded model without a place in it, for what computes nothing. Raises what loading raises, ServerBusy."""
         self._refuse_while_draining()
-        ready = await self._get_ready()
-        self.last_used = time.time()
-        return ready
+        with self.admission.visit():
+            ready = await self._get_ready()
+            self.last_used = time.time()
+            yield ready
 
     async def load(self) -> Loaded:
         """Load now, also after failures. Raises what loading raises."""
         self._refuse_while_draining()
-        self._failure = None
-        self._crashes.clear()
+        self._failures.forget()
         return (await self._get_ready()).loaded
 
     async def unload(self, *, force: bool = False) -> None:
-        """End the worker once its requests are done; with ``force`` at once, and they fail."""
-        if self._loading is not None:
-            self._loading.cancel()
-            await asyncio.wait([self._loading])
-        ready = self._ready
-        if ready is None:
-            return
-        self._unloads += 1
+        """End the worker once the requests that have a place are done; with ``force`` at once, and they fail.
+
+        Nobody enters meanwhile, and who waits in the queue is refused at once, who would else load it again.
+        """
+        self._unloads += 1  # before anything ends: its end lets the next one in
+        self.admission.refuse_waiting(self._draining())
         self._changed()
         try:
             if not force:
                 await self.admission.wait_idle()
-            await self._end(ready, f"{self.entry.id} was unloaded")
+            await self._stop_loading()
+            if self._ready is not None:
+                await self._end(self._ready, f"{self.entry.id} was unloaded")
+            self._failures.note_unload()
+            if not self._closed:
+                await self.admission.wait_idle()  # those that have just failed are still on their way out
         finally:
             self._unloads -= 1
             self._changed()
@@ -164,18 +168,29 @@ class ServedModel:
             return None
 
     async def close(self) -> None:
-        """End everything at once."""
+        """End everything at once, and for good."""
+        self._closed = True
         await self.unload(force=True)
 
     def _refuse_while_draining(self) -> None:
-        if self._unloads:
-            raise ServerBusy(f"{self.entry.id} is being unloaded: try again in a moment", retry_after=1)
+        if self._unloads or self._closed:
+            raise self._draining()
+
+    def _draining(self) -> ServerBusy:
+        if self._closed:
+            return ServerBusy("the server is stopping", retry_after=1)
+        return ServerBusy(f"{self.entry.id} is being unloaded: try again in a moment", retry_after=1)
+
+    async def _stop_loading(self) -> None:
+        if self._loading is not None:
+            self._loading.cancel()
+            await asyncio.wait([self._loading])
 
     async def _get_ready(self) -> ReadyModel:
         if self._ready is not None and self._ready.worker.alive:
             return self._ready
         if self._loading is None:
-            self._refuse_failed()
+            self._failures.check(self._stamp())
             self.progress = 0.0
             self._loading = asyncio.create_task(self._load())
             self._loading.add_done_callback(self._load_ended)
@@ -194,15 +209,6 @@ class ServedModel:
             log.warning("loading %s failed: %s", self.entry.id, error)
         self._changed()
 
-    def _refuse_failed(self) -> None:
-        if self._failure is None:
-            return
-        error, stamp = self._failure
-        if stamp == self._stamp():
-            raise ShimmyError.from_wire(error.to_wire())  # raising the same one again and again grows its traceback
-        self._failure = None
-        self._crashes.clear()
-
     async def _load(self) -> ReadyModel:
         started = time.monotonic()
         stamp = self._stamp()
@@ -214,15 +220,14 @@ class ServedModel:
             loaded = await asyncio.wait_for(worker.load(command, self._show), self._config.load_timeout_s)
         except BaseException as error:
             await worker.close()
-            self._note_failure(error, stamp)
             if isinstance(error, TimeoutError):
-                raise ModelFailed(
+                error = ModelFailed(
                     f"{self.entry.id} did not load within {self._config.load_timeout_s:g} s: set load_timeout_s higher"
-                ) from None
-            raise
+                )
+            self._failures.note(error, stamp)
+            raise error from None
         self.load_ms = 1e3 * (time.monotonic() - started)
-        if self._crashes:
-            self.restarts += 1
+        self._failures.note_load()
         self._ready = ReadyModel(self.entry, worker, loaded)
         self._watching = asyncio.create_task(self._watch(self._ready))
         log.info("loaded %s in %.0f ms, context of %d tokens", self.entry.id, self.load_ms, loaded.n_ctx)
@@ -234,38 +239,17 @@ class ServedModel:
         self.progress = progress
         self._changed()
 
-    def _note_failure(self, error: BaseException, stamp: object) -> None:
-        if isinstance(error, WorkerDied):
-            self._note_crash(error, stamp)
-        elif isinstance(error, ModelFailed | TimeoutError):  # not memory, of which there may be more next time
-            self._failure = (_as_shimmy(error, self.entry.id), stamp)
-
-    def _note_crash(self, error: ShimmyError, stamp: object) -> None:
-        now = time.monotonic()
-        self._crashes.append(now)
-        if len(self._crashes) == _CRASHES and now - self._crashes[0] < _CRASH_WINDOW_S:
-            why = (
-                f"{self.entry.id} ended {_CRASHES} times within {_CRASH_WINDOW_S:.0f} s and is not started again before its"
-                f" file changes or it is loaded by hand: {error.message}"
-            )
-            self._failure = (ModelFailed(why), stamp)
-
     def _stamp(self) -> object:
-        """What changes when the file does."""
-        try:
-            status = os.stat(self.entry.path)  # noqa: PTH116 - as in the metadata's cache
-        except OSError:
-            return None
-        return status.st_ino, status.st_size, status.st_mtime_ns
+        return stamp_of(self.entry.path)
 
     async def _watch(self, ready: ReadyModel) -> None:
         error = await self._death_of(ready.worker)
-        if self._ready is ready:
-            log.error("%s ended: %s", self.entry.id, error.message)
+        log.error("%s ended: %s", self.entry.id, error.message)
+        self._failures.note_death(error, self._stamp())
+        if self._ready is ready:  # a request may have been faster and started another
             self._ready = None
-            self._note_crash(error, self._stamp())
             self._changed()
-            await ready.worker.close(error.message)  # its socket is still open
+        await ready.worker.close(error.message)  # its socket is still open
 
     async def _death_of(self, worker: WorkerClient) -> ShimmyError:
         """Why the worker ended, when it has; one that does not answer heartbeats is ended."""
@@ -292,14 +276,5 @@ class ServedModel:
         log.info("%s", why)
 
     def _changed(self) -> None:
-        self.on_change(self)
         for callback in list(self._watchers):
             callback()
-
-
-def _nobody(_model: ServedModel) -> None:
-    """Nobody wants to know."""
-
-
-def _as_shimmy(error: BaseException, name: str) -> ShimmyError:
-    return error if isinstance(error, ShimmyError) else ModelFailed(f"{name} did not load in time")
