@@ -16,6 +16,7 @@ from shimmy.models.sources import DEFAULT_MODEL, is_path, safe_name, stored_path
 from shimmy.types import ModelInfo, ModelStatus
 
 DEFAULT = "default"
+BY_PATH = "path"  # the source of a model that was named by its path
 _NEAREST = 3
 
 
@@ -120,7 +121,7 @@ class Catalog:
 
     def _at_path(self, path: Path) -> Entry:
         # No scan: a file that was named is read by itself, and keeps its own name.
-        return Entry(safe_name(path.name), inspect(path, "path"))
+        return Entry(safe_name(path.name), inspect(path, BY_PATH))
 
     def _by_file(self, path: Path) -> Entry | None:
         try:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os.path
 import time
 from collections.abc import Iterable
+from itertools import chain, count
 
 from shimmy.config import Config
 from shimmy.errors import ModelNotFound, ServerBusy
-from shimmy.models.catalog import DEFAULT, Catalog, Entry
+from shimmy.models.catalog import BY_PATH, DEFAULT, Catalog, Entry
 from shimmy.models.served import ServedModel
 from shimmy.types import ModelInfo
 
@@ -22,6 +24,7 @@ class ModelPool:
         self._config = config
         self._served: dict[str, ServedModel] = {}
         self._named: list[str] = []  # ids of the models that were named when the server was started
+        self._pinned: set[str] = set()  # ids of those whose file never changes with the folders
         self._catalog = Catalog(config)
         self._scanned_at = -_FRESH_S
         self._scanning: asyncio.Task[None] | None = None
@@ -31,10 +34,21 @@ class ModelPool:
         """The models that the person who starts the server names, also by path. Raises ModelNotFound, InvalidModelFile."""
         named = []
         for name in names:
-            entry = await asyncio.to_thread(self._catalog.resolve, name)
+            entry = self._own(await asyncio.to_thread(self._catalog.resolve, name))
             named.append(self._serve(entry))
             self._named.append(entry.id)
         return named
+
+    def _own(self, entry: Entry) -> Entry:
+        """A model that was named by its path keeps its file; where another has its id already, it gets one with a number."""
+        if entry.model.source != BY_PATH and entry.id not in self._pinned:
+            return entry
+        for name in chain([entry.id], (f"{entry.id}-{number}" for number in count(2))):
+            served = self._served.get(name)
+            if served is None or os.path.realpath(served.entry.path) == os.path.realpath(entry.path):
+                break
+        self._pinned.add(name)
+        return entry._replace(id=name)
 
     @property
     def served(self) -> list[ServedModel]:
@@ -111,6 +125,6 @@ class ModelPool:
             if self._closed:
                 raise ServerBusy("the server is stopping", retry_after=1)
             served = self._served[entry.id] = ServedModel(entry, self._config)
-        elif served.status in {"available", "failed"}:
+        elif entry.id not in self._pinned and served.status in {"available", "failed"}:
             served.entry = entry  # its file may be another one now
         return served
