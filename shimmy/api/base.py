@@ -39,6 +39,15 @@ _THROWN_AWAY = 1 << 26
 CALLER_GONE = 499  # in the log and the metrics, as nginx counts it
 
 
+class _AnyMethod(tuple[str, ...]):
+    """Tornado asks it before anything else, and would answer in its own words; prepare() does in ours."""
+
+    __slots__ = ()
+
+    def __contains__(self, method: object) -> bool:
+        return True
+
+
 @stream_request_body
 class ApiHandler(RequestHandler):
     """A request's life. Subclasses define ``get``, ``post`` and the like, and raise ShimmyError.
@@ -53,6 +62,7 @@ class ApiHandler(RequestHandler):
     needs_place: ClassVar[bool] = True
     open_methods: ClassVar[frozenset[str]] = frozenset({"GET", "HEAD"})
     route: ClassVar[str] = ""
+    SUPPORTED_METHODS = _AnyMethod()
 
     def initialize(self, services: Services) -> None:
         """Called by Tornado with what the application was made with."""
@@ -100,7 +110,8 @@ class ApiHandler(RequestHandler):
         self._n_body += len(chunk)
         limit = self.services.config.max_body
         if self._n_body <= limit:
-            self._chunks.append(chunk)
+            if self.request.method == "POST":  # no other's body is read
+                self._chunks.append(chunk)
             return
         self._chunks.clear()
         if self._n_body > limit + _THROWN_AWAY:

@@ -24,6 +24,8 @@ class Departures:
     Tornado sees a close only by reading, which it does not while its buffer holds something; epoll's RDHUP needs no reading. Where
     there is no epoll nothing is watched, and Tornado's own notice has to do. Neither helps where a client has sent more behind its
     request than the socket takes: its end comes behind that, and is known when the answer is made.
+
+    A client that closes only its sending side (a half-close) looks the same as one that has gone, and gets no answer.
     """
 
     def __init__(self) -> None:

@@ -37,7 +37,11 @@ class Hosts:
 
     def allows_origin(self, origin: str, host: str) -> bool:
         """Whether a page from ``origin`` may call a server that it calls ``host``: its own, or one that is configured."""
-        return urlsplit(origin).netloc.lower() == host.lower() or self.cors(origin) is not None
+        try:
+            own = urlsplit(origin).netloc.lower() == host.lower()
+        except ValueError:  # "http://[" is the origin of nothing
+            own = False
+        return own or self.cors(origin) is not None
 
     def cors(self, origin: str) -> str | None:
         """The Access-Control-Allow-Origin for pages from ``origin``; None: they may not read the answers."""

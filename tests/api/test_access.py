@@ -149,3 +149,17 @@ def test_a_request_id_comes_back_and_one_that_is_none_is_replaced(server: Runnin
     assert server.get("/health", X_Request_Id="a-b.c:1").headers["X-Request-Id"] == "a-b.c:1"
     for wrong in ("x" * 129, "a b", "é", "a;b"):
         assert len(server.get("/health", X_Request_Id=wrong).headers["X-Request-Id"]) == 24
+
+
+def test_an_origin_that_is_none_is_refused(server: Running) -> None:
+    for origin in ("http://[", "http://[::1", "//", "null", ""):
+        answer = server.post("/api/generate", ASK, Origin=origin)
+        assert (answer.status, answer.error["code"]) == (403, "forbidden")
+
+
+def test_a_method_that_nobody_knows_is_checked_like_others_and_names_those_that_there_are(server: Running) -> None:
+    answer = server.ask("FOO", "/api/models")
+    assert (answer.status, answer.error["code"]) == (405, "method_not_allowed")
+    assert answer.error["allowed"] == ["GET", "HEAD", "OPTIONS"]
+    assert server.ask("FOO", "/api/models", Host="evil.example").status == 403
+    assert server.ask("FOO", "/no/such/path").status == 404

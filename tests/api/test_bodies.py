@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -166,3 +167,20 @@ def test_a_body_longer_than_announced_is_no_second_request(small: Running) -> No
         statuses = wire.statuses()
         assert statuses in ([200], [200, 400])
     assert still_serves(small)
+
+
+def test_bodies_that_nobody_reads_are_not_kept(server: Running) -> None:
+    body = b" " * 9_900_000
+    wires = [Wire(server) for _ in range(10)]
+    tracemalloc.start()
+    try:
+        for wire in wires:
+            wire.send(wire.head("/health", "GET", Content_Length=len(body) + 1))
+            wire.send(body)
+        for wire in wires:
+            wire.send(b" ")
+            assert wire.answer().status == 200
+            wire.sock.close()
+        assert tracemalloc.get_traced_memory()[1] < len(body)
+    finally:
+        tracemalloc.stop()
