@@ -23,7 +23,8 @@ _COMMENT = b":\n\n"
 class EventStream:
     """The answer of one request as events. The head goes out with the first of them, so that an error before it has its own status.
 
-    Writing does not wait; outgoing.py says what becomes of a reader that does not read.
+    Writing does not wait; outgoing.py says what becomes of a reader that does not read. A client of HTTP/1.0, which knows no chunks,
+    sees the end by the connection's.
     """
 
     def __init__(self, handler: ApiHandler) -> None:
@@ -81,21 +82,27 @@ class EventStream:
         self._handler.services.ticker.remove(self)
         if self._outgoing is not None:
             self._outgoing.end()
+            if not self._chunked and not self._stream.closed():
+                self._stream.write(b"").add_done_callback(lambda _: self._stream.close())
 
     def tick(self, now: float) -> None:
         """Once a second: say that we are still here, and do not wait for ever for a reader."""
         if self._stream.closed():
             return
+        if self._outgoing is None:  # what comes first may be an error, which then has a status of its own
+            return
         if now - self._last >= self._handler.services.limits.silence_s:
             self.try_send(_COMMENT)  # the handler learns it as it learns that a client has gone
-        if self._outgoing is not None:
-            self._outgoing.tick(now)
+        self._outgoing.tick(now)
 
     def _start(self) -> Outgoing:
         handler = self._handler
         handler.set_header("Content-Type", "text/event-stream; charset=utf-8")
         handler.set_header("Cache-Control", "no-cache")
         handler.set_header("X-Accel-Buffering", "no")  # a proxy must not collect events
+        if not self._chunked:
+            handler.request.headers.pop("Connection", None)  # Tornado would promise the client to keep it open
+            handler.set_header("Connection", "close")
         handler.flush()
         self._outgoing = Outgoing(self._stream, handler.services.limits)
         return self._outgoing

@@ -6,6 +6,7 @@ import json
 import threading
 from pathlib import Path
 
+from shimmy.api.limits import Limits
 from tests.api.serving import Answer, Running, serving
 
 LONG = {"model": "default", "prompt": "hello", "temperature": 0, "max_tokens": 1900, "ignore_eos": True}
@@ -71,3 +72,26 @@ def test_an_id_is_needed(server: Running) -> None:
     for body in ({}, {"id": ""}, {"id": 3}):
         answer = server.post("/api/cancel", body)
         assert (answer.status, answer.error["code"]) == (400, "invalid_request")
+
+
+def test_a_stream_that_waits_says_nothing_so_that_an_error_has_its_status(tiny_llama: Path) -> None:
+    with serving(tiny_llama, parallel=1, limits=Limits(silence_s=0)) as server:
+        first = server.open_stream("/api/generate", {**LONG, "stream": True})
+        answers: dict[str, Answer] = {}
+
+        def ask(name: str) -> None:
+            answers[name] = server.post("/api/generate", {**LONG, "stream": True}, X_Request_Id=name)
+
+        threads = []
+        for name in ("second", "third"):  # one place ahead, and the queue
+            threads.append(threading.Thread(target=ask, args=(name,)))
+            threads[-1].start()
+            n = len(threads) + 1
+            server.wait_until(lambda n=n: server.served.admission.active + server.served.admission.waiting == n)  # type: ignore[misc]
+        server.loop.call_soon_threadsafe(server.server.services.ticker._tick)  # or a second would have to pass
+        for name in ("third", "second"):
+            assert server.post("/api/cancel", {"id": name}).json == {"cancelled": True}
+        first.close()
+        for thread in threads:
+            thread.join()
+        assert (answers["third"].status, answers["third"].error["code"]) == (409, "cancelled")

@@ -139,3 +139,16 @@ def test_pipelined_requests_have_their_answers_in_order(hasty: Running) -> None:
     with Wire(hasty) as wire:
         wire.send(wire.post(ASK) + wire.post({**ASK, "model": "nobody"}) + wire.post(ASK, Connection="close"))
         assert wire.statuses() == [200, 404, 200]
+
+
+def test_a_stream_ends_with_its_connection_where_the_client_knows_no_chunks(hasty: Running) -> None:
+    data = json.dumps({**ASK, "stream": True}).encode()
+    with Wire(hasty) as wire:
+        head = wire.head(Content_Length=len(data), Connection="keep-alive").replace(b"HTTP/1.1", b"HTTP/1.0")
+        wire.send(head + data)
+        answer = wire.rest()
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b"\r\nConnection: close" in head
+    assert b"keep-alive" not in head.lower()
+    assert body.startswith(b"data: ")
+    assert body.endswith(b"data: [DONE]\n\n")
