@@ -194,10 +194,14 @@ class WorkerClient:
     async def ping(self) -> Pong:
         """A heartbeat. Raises WorkerDied."""
         self._n_pings += 1
+        n = self._n_pings
+        self._send(Ping(n))
         answer: asyncio.Future[Pong] = asyncio.get_running_loop().create_future()
-        self._pings[self._n_pings] = answer
-        self._send(Ping(self._n_pings))
-        return await answer
+        self._pings[n] = answer
+        try:
+            return await answer
+        finally:
+            self._pings.pop(n, None)
 
     async def ended(self) -> ShimmyError:
         """Wait until the process is gone; why it ended."""

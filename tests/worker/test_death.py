@@ -260,3 +260,20 @@ def test_a_death_is_told_in_one_line(code: int | None, stderr: str, said: str) -
     assert said in message
     assert "\n" not in message
     assert "/some/where" not in message
+
+
+def test_no_ping_is_kept_that_nobody_waits_for(tiny_llama: Path) -> None:
+    async def body() -> None:
+        async with ready(tiny_llama) as (worker, _):
+            process = psutil.Process(worker.pid)
+            process.suspend()
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(worker.ping(), 0.01)
+            process.resume()
+            await worker.ping()
+            await worker.close()
+            with pytest.raises(WorkerDied):
+                await worker.ping()
+            assert not worker._pings
+
+    run(body())
