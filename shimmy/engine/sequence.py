@@ -104,13 +104,14 @@ class Sequence:
         return Usage(self.n_prompt, self.n_generated, self.n_cached)
 
     def timings(self) -> Timings:
-        """Times so far; zeros for phases that were not reached."""
+        """Times up to ``last_token_at``; zeros for phases that were not reached, and of a prompt what was computed."""
         if not self.started_at:
             return Timings()
-        first = self.first_token_at or self.started_at
+        first = self.first_token_at or max(self.last_token_at, self.started_at)
+        n_computed = self.n_prompt if self.first_token_at else max(self.n_past, self.n_cached)
         return Timings(
             queue_ms=1e3 * (self.started_at - self.submitted_at),
-            prompt_n=self.n_prompt - self.n_cached,
+            prompt_n=n_computed - self.n_cached,
             prompt_ms=1e3 * (first - self.started_at),
             predicted_n=self.n_generated,
             predicted_ms=1e3 * max(self.last_token_at - first, 0.0),

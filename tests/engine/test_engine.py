@@ -106,6 +106,21 @@ def test_usage_and_timings_count_what_was_done(engine: RunningEngine, prompt: li
     assert stats.parked == len(prompt) + 8
 
 
+def test_of_a_prompt_that_was_stopped_only_what_was_computed_is_counted(
+    llama: Model, make_context: MakeContext, prompt: list[int]
+) -> None:
+    long = (prompt * 50)[:300]
+    with running(RunningEngine(llama, make_context(llama, n_ctx=512), small_slices=True)) as engine:
+        engine.at_events[2] = lambda: engine.abort(engine.answers[1])  # the first slice is said
+        stopped = engine.submit(long, max_tokens=9, progress=True)
+        engine.wait(stopped)
+    computed = stopped.progress[-1].processed
+    assert 0 < computed < len(long)
+    timings = stopped.finished.timings
+    assert (timings.prompt_n, timings.predicted_n, timings.predicted_ms) == (computed, 0, 0.0)
+    assert timings.prompt_ms > 0
+
+
 def test_a_seeded_answer_is_the_same_alone_and_among_others(engine: RunningEngine, prompt: list[int]) -> None:
     seeded = SamplingParams(temperature=1.0, seed=42)
     alone = engine.ask(prompt, seeded, max_tokens=20, cache_prompt=False)
