@@ -28,6 +28,7 @@ from shimmy.api.services import Services
 from shimmy.api.ticker import Ticker
 from shimmy.config import Config
 from shimmy.errors import ShimmyError, UsageError
+from shimmy.models.launch import read_template
 from shimmy.models.pool import ModelPool
 
 log = logging.getLogger("shimmy.server")
@@ -74,7 +75,8 @@ class Server:
     """Listens, serves, drains, ends. Made and used in one loop."""
 
     def __init__(self, config: Config, limits: Limits = _LIMITS) -> None:
-        """Listen. Raises UsageError where that would not be safe, ShimmyError where the address cannot be had."""
+        """Listen. Raises UsageError where that is not safe or the template is missing, ShimmyError where the address is not free."""
+        read_template(config.chat_template)  # each load reads it again; here a wrong name is still the caller's to mend
         keys = KeyRing(config.api_keys, config.api_key_file)
         if not is_loopback(config.bind) and not keys:
             raise UsageError(

@@ -46,12 +46,13 @@ def load_command(config: Config, path: Path, metadata: ModelMetadata, *, paralle
         max_step_s=_MAX_STEP_S,
         template_timeout_s=config.template_timeout_s,
         log=config.verbose,
-        chat_template=_read_template(config.chat_template),
+        chat_template=read_template(config.chat_template),
         adapters=[(str(adapter.path), adapter.scale) for adapter in config.lora],
     )
 
 
-def _read_template(path: Path | None) -> str | None:
+def read_template(path: Path | None) -> str | None:
+    """The chat template that is configured, if one is. Raises UsageError where it cannot be read."""
     if path is None:
         return None
     try:

@@ -10,12 +10,12 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from itertools import count
 
 from shimmy.config import Config
-from shimmy.errors import ModelFailed, ServerBusy, ShimmyError, WorkerDied
+from shimmy.errors import ModelFailed, ServerBusy, ShimmyError, UsageError, WorkerDied
 from shimmy.models.admission import Admission
 from shimmy.models.catalog import Entry
 from shimmy.models.check import check_model_file
 from shimmy.models.failures import Failures, stamp_of
-from shimmy.models.launch import load_command
+from shimmy.models.launch import load_command, read_template
 from shimmy.types import ModelStatus
 from shimmy.worker.client import WorkerClient
 from shimmy.worker.protocol import Loaded, Pong
@@ -214,6 +214,7 @@ class ServedModel:
         stamp = self._stamp()
         worker = WorkerClient()
         try:
+            read_template(self._config.chat_template)  # before a worker is started for nothing
             await worker.start(show_log=self._config.verbose)  # it comes up while the file is checked
             metadata = await asyncio.to_thread(check_model_file, self.entry.path)
             command = load_command(self._config, self.entry.path, metadata, parallel=self._config.parallel)
@@ -224,6 +225,8 @@ class ServedModel:
                 error = ModelFailed(
                     f"{self.entry.id} did not load within {self._config.load_timeout_s:g} s: set load_timeout_s higher"
                 )
+            elif isinstance(error, UsageError):  # the template was there when the server started
+                error = ModelFailed(error.message)
             self._failures.note(error, stamp)
             raise error from None
         self.load_ms = 1e3 * (time.monotonic() - started)
@@ -240,7 +243,7 @@ class ServedModel:
         self._changed()
 
     def _stamp(self) -> object:
-        return stamp_of(self.entry.path)
+        return stamp_of(self.entry.path, self._config.chat_template)
 
     async def _watch(self, ready: ReadyModel) -> None:
         error = await self._death_of(ready.worker)

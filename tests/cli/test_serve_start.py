@@ -119,6 +119,11 @@ def test_a_file_that_is_no_model_ends_it_at_once(shimmy: Shimmy) -> None:
     assert "broken.gguf" in said(shimmy("serve", "--port", "0", "--model", broken), 1)
 
 
+def test_a_chat_template_that_there_is_not_is_wrong_usage(shimmy: Shimmy, tiny_llama: Path) -> None:
+    line = said(shimmy("serve", "--port", "0", "--model", tiny_llama, "--chat-template", "none.jinja"), 2)
+    assert "none.jinja" in line
+
+
 def test_what_listening_needs_leaves_out_what_it_does_not() -> None:
     code = "import sys, shimmy.commands.serve, shimmy.api.routes as r; r.all_routes(); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)

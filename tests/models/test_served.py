@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
-from shimmy.errors import ServerBusy, ShimmyError, WorkerDied
+from shimmy.errors import ModelFailed, ServerBusy, ShimmyError, WorkerDied
 from shimmy.models.catalog import Catalog
 from shimmy.models.pool import ModelPool
 from shimmy.models.served import ReadyModel, ServedModel
@@ -205,6 +205,24 @@ def test_a_load_that_went_well_leaves_no_failure(tiny_llama: Path, tmp_path: Pat
         path.write_bytes(whole)
         async with model.visit():
             assert model.failure is None
+        await model.close()
+
+    run(body())
+
+
+def test_a_chat_template_that_is_lost_is_a_failure_until_it_is_back(tiny_llama: Path, home: Path) -> None:
+    template = home / "chat.jinja"
+    config = config_of(home, SHIMMY_CTX="512", SHIMMY_THREADS="1", SHIMMY_CHAT_TEMPLATE=str(template))
+    model = ServedModel(Catalog(config).resolve(str(tiny_llama)), config)
+
+    async def body() -> None:
+        for _ in range(2):
+            with pytest.raises(ModelFailed, match=r"chat\.jinja"):
+                await model.visit().__aenter__()
+            assert model.status == "failed"
+        template.write_text("{{ messages[0].content }}")
+        async with model.visit():
+            assert model.status == "ready"
         await model.close()
 
     run(body())
