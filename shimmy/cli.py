@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from shimmy import __version__
-from shimmy.errors import ShimmyError, UsageError
+from shimmy.errors import ShimmyError, UsageError, one_line
 from shimmy.usage import COMMANDS, USAGE, parse
 
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
@@ -92,9 +92,7 @@ def _run(arguments: list[str]) -> int:
 
 
 def _say(message: str) -> None:
-    line = " ".join(message.split())
-    text = "".join(char if char.isprintable() else "?" for char in line)
-    print(f"shimmy: {text}", file=sys.stderr)
+    print(f"shimmy: {one_line(message)}", file=sys.stderr)
 
 
 def _print_traceback() -> None:

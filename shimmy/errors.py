@@ -225,3 +225,8 @@ class NativeLibraryError(ShimmyError):
     """The shared library is missing, or of another version than this Python code."""
 
     code = "native_library"
+
+
+def one_line(message: str) -> str:
+    """A message as one line that does not command the terminal: a file's or a server's words may be in it."""
+    return "".join(char if char.isprintable() else "?" for char in " ".join(message.split()))

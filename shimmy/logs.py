@@ -30,7 +30,10 @@ class _Text(logging.Formatter):
         extras = " ".join(f"{name}={value}" for name, value in _extras(record).items())
         line = _harmless(f"{record.getMessage()} {extras}".rstrip())
         text = f"{when} {record.levelname.lower():7} {line}"
-        return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
+        if not record.exc_info:
+            return text
+        traceback = self.formatException(record.exc_info).split("\n")
+        return "\n".join([text, *map(_harmless, traceback)])
 
 
 class _Json(logging.Formatter):
@@ -48,5 +51,5 @@ def _extras(record: logging.LogRecord) -> dict[str, Any]:
 
 
 def _harmless(text: str) -> str:
-    """What a client sent must not command the terminal that shows the log."""
+    """What a client sent, or a file says, must not command the terminal that shows the log."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from shimmy.errors import InvalidRequest
+from shimmy.errors import InvalidRequest, one_line
 
 PROMPT, MORE = ">>> ", "... "
 _BLOCK = '"""'
@@ -115,8 +115,7 @@ class Screen:
     @staticmethod
     def note(line: str) -> None:
         """Something that is no part of the conversation."""
-        text = "".join(char if char.isprintable() else "?" for char in line)
-        print(text, file=sys.stderr, flush=True)
+        print(one_line(line), file=sys.stderr, flush=True)
 
     def _end_thinking(self) -> None:
         if self._thinking:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from shimmy.commands.running import RunningServer
+from shimmy.commands.running import NoServer, RunningServer
 from shimmy.config import Config
 
 
@@ -29,4 +29,6 @@ def follow_load(server: RunningServer, name: str) -> dict[str, Any]:
     finally:
         if terminal:
             print("\r\033[K", end="", file=sys.stderr, flush=True)
+    if last.get("load_ms") is None:  # the stream ended without the event of its end
+        raise NoServer(f"the server at {server.url} broke off the load of {name}")
     return last

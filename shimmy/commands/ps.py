@@ -10,6 +10,7 @@ from typing import Any
 
 from shimmy.commands.running import RunningServer
 from shimmy.config import Config
+from shimmy.errors import one_line
 
 _HEADER = ("NAME", "STATUS", "CONTEXT", "REQUESTS", "MEMORY", "IDLE")
 
@@ -28,7 +29,7 @@ def run(config: Config, args: Mapping[str, Any]) -> int:
         print(f"no model is loaded at {server.url}", file=sys.stderr)
     for model in models:
         if model["error"]:
-            print(f"{model['id']}: {model['error']}", file=sys.stderr)
+            print(one_line(f"{model['id']}: {model['error']}"), file=sys.stderr)
     return 0
 
 
@@ -36,8 +37,8 @@ def _row(model: Mapping[str, Any], now: float) -> tuple[str, ...]:
     progress, memory, waiting = model["progress"], model["memory"], model["waiting_requests"]
     status = model["status"] if progress is None else f"{model['status']} {progress:.0%}"
     return (
-        model["id"],
-        status,
+        one_line(model["id"]),
+        one_line(status),
         str(model["context_length"] or "-"),
         f"{model['active_requests']}" + (f" + {waiting} waiting" if waiting else ""),
         _size(sum(memory[part] for part in ("model", "context", "compute"))) if memory else "-",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
@@ -13,7 +14,7 @@ from shimmy.config import Config
 from shimmy.errors import ShimmyError, UsageError
 
 _CONNECT_S = 5.0
-_ANSWER_S = 660.0  # more than the longest generation
+_ANSWER_S = 60.0  # also between two lines of a stream, where the server says each 15 s that it is there
 _DONE = "[DONE]"
 _HERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what is listened on, and where that is reached
 
@@ -58,18 +59,20 @@ class RunningServer:
 
     def get(self, *path: str) -> Any:
         """The answer to GET, as JSON. Raises NoServer, Refused."""
-        with self._ask("GET", path, None) as response:
+        with self._ask("GET", path, None, _ANSWER_S) as response:
             return _json(self.url, response)
 
     def post(self, *path: str, body: object) -> Any:
-        """The answer to POST, as JSON. Raises NoServer, Refused."""
-        with self._ask("POST", path, body) as response:
+        """The answer to POST, as JSON, however long the server works on it. Raises NoServer, Refused."""
+        with self._ask("POST", path, body, None) as response:
             return _json(self.url, response)
 
     def stream(self, *path: str, body: object) -> Generator[Any, None, None]:
         """The events of an answer to POST; leaving early ends the request. Raises NoServer, Refused, also for an event that is an error."""
-        with self._ask("POST", path, body) as response:
+        with self._ask("POST", path, body, _ANSWER_S) as response:
             for line in response:
+                if not line.endswith(b"\n"):
+                    raise self._broken_off("the last line is not whole")
                 data = line.decode("utf-8", "replace").strip()
                 if not data.startswith("data:") or data.endswith(_DONE):
                     continue
@@ -79,24 +82,34 @@ class RunningServer:
                 yield event
 
     @contextmanager
-    def _ask(self, method: str, path: tuple[str, ...], body: object) -> Iterator[HTTPResponse]:
+    def _ask(
+        self, method: str, path: tuple[str, ...], body: object, patience_s: float | None
+    ) -> Iterator[HTTPResponse]:
+        began = False
         connect = HTTPSConnection if self._secure else HTTPConnection
         connection = connect(self._host, self._port, timeout=_CONNECT_S)
         where = "/".join([self._folder, *(quote(part, safe="") for part in path)])
         try:
             connection.connect()
-            connection.sock.settimeout(_ANSWER_S)
+            connection.sock.settimeout(patience_s)
+            connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # a machine that is gone is noticed
             connection.request(method, where, None if body is None else json.dumps(body), self._headers)
             response = connection.getresponse()
+            began = True
             if response.status >= 400:
                 raise _refusal(_json(self.url, response))
             yield response
         except ConnectionRefusedError:
             raise NoServer(f"no server at {self.url}: start one with 'shimmy serve'") from None
         except (OSError, HTTPException) as error:
+            if began and not isinstance(error, TimeoutError):
+                raise self._broken_off(_reason(error)) from None
             raise NoServer(f"the server at {self.url} does not answer: {_reason(error)}") from None
         finally:
             connection.close()
+
+    def _broken_off(self, reason: str) -> NoServer:
+        return NoServer(f"the server at {self.url} broke off its answer: {reason}")
 
 
 def _json(url: str, response: HTTPResponse) -> Any:

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import sys
+import contextlib
+import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from shimmy import __version__
 from shimmy.config import Config
 from shimmy.errors import ShimmyError
 from shimmy.logs import start_logging
+from shimmy.models.pool import ModelPool
 from shimmy.models.served import ServedModel
 from shimmy.server import Server, serve
+
+if TYPE_CHECKING:
+    from shimmy.commands.banner import Banner
+
+log = logging.getLogger("shimmy.serve")
 
 
 def run(config: Config, args: Mapping[str, Any]) -> int:  # noqa: ARG001 - every command has them
@@ -37,20 +44,28 @@ async def _start_up(server: Server) -> None:
     banner = Banner(config, _url(here, server.port), keys=bool(services.keys))
     loading = asyncio.create_task(_load(named))
     try:
-        banner.show_models(await services.pool.infos())
-        await banner.show_devices()
+        await _show(banner, services.pool)
         await loading
     finally:
         loading.cancel()
 
 
+async def _show(banner: Banner, pool: ModelPool) -> None:
+    try:
+        banner.show_models(await pool.infos())
+        await banner.show_devices()
+    except Exception:  # what is only said must not end a server that works
+        log.exception("what there is cannot be shown")
+
+
 async def _load(models: list[ServedModel]) -> None:
-    """One after the other; one that cannot be loaded is said, and the others are."""
+    """One after the other, also behind one that cannot be loaded; models/served.py has written down why."""
     for model in models:
         try:
-            await model.load()
-        except ShimmyError as error:
-            print(f"shimmy: {error.message}", file=sys.stderr)
+            with contextlib.suppress(ShimmyError):
+                await model.load()
+        except Exception:
+            log.exception("loading %s failed", model.entry.id)
 
 
 def _url(address: str, port: int) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.api.serving import Running, serving
+from tests.api.serving import PATIENCE_S, Running, serving
 from tests.api.sockets import Socket
 
 ASK = {"model": "default", "prompt": "hello", "temperature": 0, "max_tokens": 4}
@@ -96,6 +96,23 @@ def test_a_worker_killed_while_it_loads_is_an_error_for_who_waits(tiny_llama: Pa
             assert message["error"]["code"] == "model_failed"
             socket.send(**ASK)
             assert socket.answer()[1]["done"]
+
+
+def test_a_load_that_takes_too_long_is_an_error_that_names_the_setting(tiny_llama: Path) -> None:
+    with serving(tiny_llama, load_timeout_s=1) as server:
+        me = psutil.Process()
+        before = {child.pid for child in me.children()}
+        with Socket(server) as socket:
+            socket.send(**ASK)
+            workers: list[psutil.Process] = []
+            while not workers:
+                workers = [child for child in me.children() if child.pid not in before]
+            workers[0].suspend()
+            message = socket.receive()
+            assert message["error"]["code"] == "model_failed"
+            assert "load_timeout_s" in message["error"]["message"]
+            workers[0].wait(PATIENCE_S)  # it was ended, though it does not listen
+        assert server.post(f"/api/models/{server.model}/load").json["status"] == "ready"
 
 
 def test_a_model_that_dies_three_times_is_left_alone_until_it_is_loaded_by_hand(server: Running) -> None:

@@ -91,6 +91,22 @@ def test_the_state_of_now(tiny_llama: Path) -> None:
         streams[0].close()
 
 
+def test_nothing_waits_once_all_is_answered(tiny_llama: Path) -> None:
+    """What the prefix cache keeps of the answers waits for nothing."""
+    with serving(tiny_llama) as server:
+        ask = {**ASK, "prompt": "hello there, you " * 20}
+        for _ in range(3):
+            server.post("/api/generate", ask)
+        server.wait_until_idle()
+        families = scrape(server)
+        name = server.model
+        assert value(families, "shimmy_sequences_running", model=name) == 0
+        assert value(families, "shimmy_sequences_waiting", model=name) == 0
+        assert value(families, "shimmy_kv_cells_cached", model=name) > 0
+        assert value(families, "shimmy_prefix_cache_hits_total", model=name) == 2
+        assert value(families, "shimmy_cached_prompt_tokens_total", model=name) > 0
+
+
 def test_a_worker_that_does_not_answer_is_left_out(tiny_llama: Path) -> None:
     with serving(tiny_llama) as server:
         server.post("/api/generate", ASK)

@@ -99,6 +99,39 @@ def test_a_log_of_json_stays_one(shimmy: Shimmy, tiny_llama: Path) -> None:
         assert "secret" not in " ".join(messages)
 
 
+@pytest.fixture
+def truncated(tmp_path: Path, tiny_llama: Path) -> Path:
+    """A model that can be named and not loaded."""
+    file = tmp_path / "truncated.gguf"
+    file.write_bytes(tiny_llama.read_bytes()[:-1000])
+    return file
+
+
+def test_a_load_that_fails_is_said_once_and_in_the_log(shimmy: Shimmy, truncated: Path) -> None:
+    with serving(shimmy, "--model", truncated, "--log-format", "json") as server:
+        entries: list[dict[str, str]] = []
+        assert server.process.stderr is not None
+        while not any("loading truncated failed" in entry["message"] for entry in entries):
+            entries.append(json.loads(server.process.stderr.readline()))
+        assert entries[-1]["level"] == "warning"
+        server.process.send_signal(signal.SIGTERM)
+        rest = [json.loads(line)["message"] for line in server.process.stderr]
+        assert not any("truncated.gguf" in message for message in rest)
+
+
+def test_a_server_whose_stderr_is_closed_serves(shimmy: Shimmy, truncated: Path) -> None:
+    with serving(shimmy, "--model", truncated) as server:
+        assert server.process.stderr is not None
+        server.process.stderr.close()
+        connection = HTTPConnection(urlsplit(server.url).netloc, timeout=PATIENCE_S)
+        status = ""
+        while status != "failed":  # which has been said by then
+            connection.request("GET", "/api/models")
+            status = json.loads(connection.getresponse().read())["models"][0]["status"]
+        connection.close()
+        assert server.end() == (0, "")
+
+
 def test_the_server_itself_never_loads_llama_cpp(shimmy: Shimmy, tiny_llama: Path) -> None:
     maps = Path("/proc/self/maps")
     if not maps.exists():

@@ -6,12 +6,15 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from select import select
 
 import pytest
 
 from shimmy.cli import main
+from shimmy.commands import running
 from shimmy.commands.running import RunningServer
 from shimmy.config import load_config
 from shimmy.errors import UsageError
@@ -118,6 +121,91 @@ def stranger() -> Iterator[str]:
         yield f"http://127.0.0.1:{http.server_port}"
         http.shutdown()
         thread.join()
+
+
+@contextmanager
+def answering(answer: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[str]:
+    """A server that answers everything so; its address."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            answer(self)
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            answer(self)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    class Quiet(HTTPServer):
+        def handle_error(self, *_: object) -> None:
+            """A client that gives up is what some tests are about."""
+
+    with Quiet(("127.0.0.1", 0), Handler) as http:
+        thread = threading.Thread(target=http.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{http.server_port}"
+        finally:
+            http.shutdown()
+            thread.join()
+
+
+def send_json(handler: BaseHTTPRequestHandler, value: object) -> None:
+    handler.send_response(200)
+    handler.end_headers()
+    handler.wfile.write(json.dumps(value).encode())
+
+
+@pytest.mark.parametrize("events", [b"", b'data: {"status":"loading","progress":0.5}\n\n', b'data: {"status":"loa'])
+@pytest.mark.parametrize("length", [[], [("Content-Length", "1000")]])
+def test_a_server_that_ends_during_a_load_is_one_line(events: bytes, length: list[tuple[str, str]], call: Call) -> None:
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        for name, value in length:
+            handler.send_header(name, value)
+        handler.end_headers()
+        handler.wfile.write(events)
+
+    with answering(answer) as url:
+        code, out, err = call("load", "model", "--url", url)
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert err.startswith(f"shimmy: the server at {url} broke off ")
+
+
+def test_an_unload_takes_as_long_as_the_server_works_on_it(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        assert not select([handler.connection], [], [], 0.5)[0]  # a client that gave up would have closed it
+        send_json(handler, {"status": "available"})
+
+    monkeypatch.setattr(running, "_ANSWER_S", 0.05)
+    with answering(answer) as url:
+        assert call("unload", "model", "--url", url) == (0, "model is available\n", "")
+        assert call("ps", "--url", url)[::2] == (1, f"shimmy: the server at {url} does not answer: it took too long\n")
+
+
+def test_what_a_server_says_of_a_model_does_not_command_the_terminal(call: Call) -> None:
+    listed = {"id": "m\x1b[2J", "status": "failed"}
+    status = {
+        **listed,
+        "error": "llama.cpp said: \x1b]0;owned\x07\nand more",
+        "progress": None,
+        "memory": None,
+        "waiting_requests": 0,
+        "context_length": None,
+        "active_requests": 0,
+        "last_used": None,
+    }
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        send_json(handler, status if handler.path.endswith("/status") else {"models": [listed]})
+
+    with answering(answer) as url:
+        code, out, err = call("ps", "--url", url)
+    assert code == 0
+    assert (out + err).replace("\n", "").isprintable()
+    assert err == "m?[2J: llama.cpp said: ?]0;owned? and more\n"
 
 
 def test_another_program_at_the_address_is_not_mistaken_for_shimmy(stranger: str, call: Call) -> None:

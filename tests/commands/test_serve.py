@@ -1,0 +1,43 @@
+"""What `shimmy serve` does at its start, where something goes wrong that nobody thought of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from shimmy.commands import banner
+from shimmy.commands.serve import _load, _start_up
+from shimmy.models import served
+from tests.api.serving import serving
+
+
+def test_a_bug_in_a_load_leaves_the_server_and_the_other_models_alone(
+    tiny_llama: Path, tiny_swa: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    check = served.check_model_file
+
+    def failing(path: Path) -> object:
+        if path == tiny_llama:
+            raise RuntimeError("a bug")
+        return check(path)
+
+    monkeypatch.setattr(served, "check_model_file", failing)
+    with serving(tiny_llama, tiny_swa) as server:
+        first, second = server.server.services.pool.served
+        server.call(_load([first, second]))
+        assert second.status == "ready"
+    assert "a bug" in caplog.text
+
+
+def test_a_bug_in_what_is_shown_leaves_the_server_alone(
+    tiny_llama: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def failing() -> object:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(banner, "_survey", failing)
+    with serving(tiny_llama) as server:
+        server.call(_start_up(server.server))
+        assert server.served.status == "ready"
+    assert "a bug" in caplog.text
