@@ -17,7 +17,7 @@ class GeneratingHandler(ApiHandler):
         running = self.services.running
         running.add(self.client, self.request_id, generation)
         try:
-            await generation.run()
+            await generation.run(self.started)
         finally:
             running.remove(self.client, self.request_id, generation)
 

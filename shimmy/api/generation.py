@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ import msgspec
 
 from shimmy.api.metrics import Meter
 from shimmy.api.services import Services
-from shimmy.errors import Cancelled, ShimmyError
+from shimmy.errors import Cancelled, GenerationFailed, ShimmyError
 from shimmy.models.served import ReadyModel, ServedModel
 from shimmy.types import Delta, Event, Finished, GenerateRequest, Progress, TokenLogprob, ToolCallDelta
 
@@ -36,28 +37,34 @@ class Generation:
         self._ready: ReadyModel | None = None
         self._done: asyncio.Future[None] | None = None
         self._left = len(requests)
+        self._waited_s = 0.0  # until the worker had them
+        self._timer: asyncio.TimerHandle | None = None  # of the wall clock
         self._waiting: asyncio.Task[object] | None = None  # in the queue or for the load
         self._cancelled = False
         self._timed_out = False
 
-    async def run(self) -> None:
+    async def run(self, started: float) -> None:
         """Until all have finished. Raises what keeps one from it: ServerBusy, ModelFailed, InvalidRequest and more.
 
-        When this is cancelled, so are the sequences.
+        ``started``: when the client asked, on the monotonic clock. When this is cancelled, so are the sequences.
         """
         async with self._place() as ready:
-            loop = asyncio.get_running_loop()
+            loop, metrics = asyncio.get_running_loop(), self._services.metrics
             self._ready, self._done = ready, loop.create_future()
-            timer = loop.call_later(self._services.config.generation_timeout_s, self._time_out)
+            self._waited_s = time.monotonic() - started
+            self._timer = loop.call_later(self._services.config.generation_timeout_s, self._time_out)
             name = ready.entry.id
+            meters = [metrics.meter(name, started) for _ in self._requests]
             try:
                 for index, request in enumerate(self._requests):
-                    ready.worker.submit(request, partial(self._take, index, self._services.metrics.meter(name)))
+                    ready.worker.submit(request, partial(self._take, index, meters[index]))
                 await self._done
             finally:
-                timer.cancel()
-                for request in self._requests:
+                self._timer.cancel()  # this one, or that of giving up
+                for request, meter in zip(self._requests, meters, strict=True):
                     ready.worker.forget(request.id)
+                    if not meter.ended:
+                        metrics.counted(name, meter.usage)
 
     def cancel(self) -> None:
         """Let all end soon, as cancelled; where none has begun ``run`` raises Cancelled."""
@@ -84,8 +91,15 @@ class Generation:
             yield ready
 
     def _time_out(self) -> None:
+        """Ask for the end; a worker that hangs in a step does not hear it, and who waits is not to hang with it."""
         self._timed_out = True
         self.cancel()
+        self._timer = asyncio.get_running_loop().call_later(self._services.limits.abort_s, self._give_up)
+
+    def _give_up(self) -> None:
+        if self._done is not None and not self._done.done():
+            seconds = self._services.config.generation_timeout_s
+            self._done.set_exception(GenerationFailed(f"the model did not end when its {seconds:g} s were over"))
 
     def _take(self, index: int, meter: Meter, event: Event | ShimmyError) -> None:
         assert self._done is not None
@@ -97,19 +111,24 @@ class Generation:
                 return
             assert isinstance(event, Delta | Finished | Progress)
             if isinstance(event, Delta):
-                meter.piece()
+                meter.piece(event.n_tokens)
             elif isinstance(event, Finished):
-                event = self._end(event)
+                event = self._end(event, meter)
                 self._left -= 1
+            else:
+                meter.prompt(event.total, event.cached)
             self._on_event(index, event)
             if not self._left:
                 self._done.set_result(None)
         except Exception as error:  # noqa: BLE001 - whoever waits must learn it, whatever it is
             self._done.set_exception(error)
 
-    def _end(self, event: Finished) -> Finished:
+    def _end(self, event: Finished, meter: Meter) -> Finished:
         assert self._ready is not None
-        self._services.metrics.finished(self._ready.entry.id, event.usage, event.timings)
+        if event.text or event.reasoning or event.tool_calls:
+            meter.piece(event.usage.completion_tokens)
+        meter.ended = True
+        self._services.metrics.finished(self._ready.entry.id, event.usage, event.timings, self._waited_s)
         if self._timed_out and event.reason == "cancelled":
             return msgspec.structs.replace(event, reason="length")
         return event

@@ -11,6 +11,7 @@ class Limits(NamedTuple):
     head_s, body_s   for a request's head, its body, and the key that a socket sends first
     stall_s          until a reader that takes nothing is cut off
     silence_s        of a stream, until it says that it is still there
+    abort_s          from when a generation is told to end, its time being over, until it is given up
     most_unread      bytes that wait for one reader; more cut it off
     most_keyless     sockets that have not sent their key yet; keyless_body: bytes of a message of theirs
     """
@@ -19,6 +20,7 @@ class Limits(NamedTuple):
     body_s: float = 14.0
     stall_s: float = 30.0
     silence_s: float = 15.0
+    abort_s: float = 30.0  # a step takes seconds at most
     most_unread: int = 1 << 20
     most_keyless: int = 64
     keyless_body: int = 1 << 14

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import sys
 from array import array
+from collections.abc import Coroutine
 from typing import Annotated, Literal
 
 import msgspec
@@ -12,7 +14,7 @@ from msgspec import Meta
 
 from shimmy.api.base import ApiHandler
 from shimmy.api.routes import Operation, Route
-from shimmy.errors import InvalidRequest
+from shimmy.errors import GenerationFailed, InvalidRequest
 from shimmy.models.served import ReadyModel
 from shimmy.types import MAX_INPUTS, Embedded, EmbedRequest
 
@@ -83,14 +85,24 @@ class EmbeddingsHandler(ApiHandler):
         asked = self.body(EmbeddingsRequest)
         inputs = asked.inputs()
         model = await self.services.pool.find(asked.model)
+        request = EmbedRequest(ReadyModel.next_id(), inputs, dimensions=asked.dimensions)
         async with model.lease(self.client) as ready:
-            embedded = await ready.worker.embed(EmbedRequest(ReadyModel.next_id(), inputs, dimensions=asked.dimensions))
+            embedded = await self._within_time(ready.worker.embed(request))
         usage = embedded.usage
         self.services.metrics.counted(model.entry.id, usage)
         data = _encoded(embedded, as_text=asked.encoding_format == "base64")
         self.answer(
             EmbeddingsAnswer("list", data, model.entry.id, EmbeddingsUsage(usage.prompt_tokens, usage.prompt_tokens))
         )
+
+    async def _within_time(self, work: Coroutine[None, None, Embedded]) -> Embedded:
+        seconds = self.services.config.generation_timeout_s
+        try:
+            return await asyncio.wait_for(work, seconds)
+        except TimeoutError:
+            raise GenerationFailed(
+                f"the vectors were not done within {seconds:g} s: send fewer texts, or set generation_timeout_s higher"
+            ) from None
 
 
 def _encoded(embedded: Embedded, *, as_text: bool) -> list[Embedding]:

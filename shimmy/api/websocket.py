@@ -273,7 +273,7 @@ class _Run:
             raise Cancelled("the request was cancelled before it began")
         request = asked.to_generate(model.entry)
         self._generation = Generation(services, model, [request], self._take, client=self._socket.client)
-        await self._generation.run()
+        await self._generation.run(self._started)
 
     def _take(self, _index: int, event: GenerationEvent) -> None:
         if isinstance(event, Progress):

@@ -23,6 +23,8 @@ from shimmy.worker.protocol import Loaded, Pong
 log = logging.getLogger("shimmy.models")
 
 _HEARTBEAT_EVERY_S, _HEARTBEAT_PATIENCE_S = 5.0, 30.0
+# The engine cuts prompts so that a step takes seconds at most; the first one of a GPU may compile for minutes.
+_STEP_LIMIT_S = 300.0
 _AHEAD = 4  # one more sequence in so many waits in the engine, so that a place that comes free is taken at once
 _ids = count(1)
 
@@ -255,18 +257,23 @@ class ServedModel:
         await ready.worker.close(error.message)  # its socket is still open
 
     async def _death_of(self, worker: WorkerClient) -> ShimmyError:
-        """Why the worker ended, when it has; one that does not answer heartbeats is ended."""
+        """Why the worker ended, when it has; one that does not answer heartbeats, or hangs in a step, is ended."""
         while True:
             try:
-                await asyncio.wait_for(worker.ping(), _HEARTBEAT_PATIENCE_S)
+                pong = await asyncio.wait_for(worker.ping(), _HEARTBEAT_PATIENCE_S)
             except TimeoutError:
-                error = WorkerDied(f"{self.entry.id} did not answer for {_HEARTBEAT_PATIENCE_S:.0f} s and was ended")
-                await worker.close(error.message)
-                return error
+                return await self._give_up(worker, f"did not answer for {_HEARTBEAT_PATIENCE_S:.0f} s")
             except WorkerDied:
                 return await worker.ended()
+            if pong.step_s > _STEP_LIMIT_S:
+                return await self._give_up(worker, f"was in one step for over {_STEP_LIMIT_S:.0f} s")
             with contextlib.suppress(TimeoutError):
                 return await asyncio.wait_for(worker.ended(), _HEARTBEAT_EVERY_S)
+
+    async def _give_up(self, worker: WorkerClient, what: str) -> ShimmyError:
+        error = WorkerDied(f"{self.entry.id} {what} and was ended")
+        await worker.close(error.message)
+        return error
 
     async def _end(self, ready: ReadyModel, why: str) -> None:
         if self._ready is not ready:  # another unload was faster

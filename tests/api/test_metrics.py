@@ -51,6 +51,32 @@ def test_tokens_and_times_are_counted(tiny_llama: Path) -> None:
         assert value(families, "shimmy_http_requests_total", **answered) == 2
 
 
+def test_the_wait_for_a_load_is_part_of_the_times(tiny_llama: Path) -> None:
+    with serving(tiny_llama) as server:
+        server.post("/api/generate", ASK)
+        families, load_s = scrape(server), server.served.load_ms / 1e3
+        assert load_s > 0
+        assert value(families, "shimmy_queue_time_seconds_sum", model=server.model) > load_s
+        assert value(families, "shimmy_time_to_first_token_seconds_sum", model=server.model) > load_s
+
+
+def test_text_that_comes_with_the_end_is_a_first_text_too(tiny_llama: Path) -> None:
+    with serving(tiny_llama) as server:
+        answer = server.post("/api/generate", {**ASK, "max_tokens": 1}).json
+        assert answer["choices"][0]["text"]
+        assert value(scrape(server), "shimmy_time_to_first_token_seconds_count", model=server.model) == 1
+
+
+def test_tokens_of_an_answer_that_nobody_waits_for_are_counted(tiny_llama: Path) -> None:
+    with serving(tiny_llama) as server:
+        stream = server.open_stream("/api/generate", LONG)
+        for _ in range(5):
+            stream.event()
+        stream.close()
+        server.wait_until_idle()
+        assert 5 <= value(scrape(server), "shimmy_generated_tokens_total", model=server.model) < LONG["max_tokens"]
+
+
 def test_messages_of_sockets_are_counted(tiny_llama: Path) -> None:
     with serving(tiny_llama) as server:
         with Socket(server) as socket:

@@ -12,10 +12,11 @@ import psutil
 import pytest
 
 from shimmy.errors import ModelFailed, ServerBusy, ShimmyError, WorkerDied
+from shimmy.models import served
 from shimmy.models.catalog import Catalog
 from shimmy.models.pool import ModelPool
 from shimmy.models.served import ReadyModel, ServedModel
-from shimmy.types import TokenizeRequest
+from shimmy.types import GenerateRequest, SamplingParams, TokenizeRequest
 from tests.models.homes import config_of
 
 PATIENCE_S = 60.0
@@ -224,5 +225,22 @@ def test_a_chat_template_that_is_lost_is_a_failure_until_it_is_back(tiny_llama: 
         async with model.visit():
             assert model.status == "ready"
         await model.close()
+
+    run(body())
+
+
+def test_a_worker_that_hangs_in_a_step_is_ended(model: ServedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body() -> None:
+        monkeypatch.setattr(served, "_HEARTBEAT_EVERY_S", 0.001)
+        monkeypatch.setattr(served, "_STEP_LIMIT_S", 0.0)  # each step is too long now; one that idles is in none
+        async with model.lease("somebody") as ready:
+            for _ in range(3):
+                await ready.worker.ping()
+            assert ready.worker.alive
+            long = GenerateRequest(ReadyModel.next_id(), prompt="hello", sampling=SamplingParams(ignore_eos=True))
+            with pytest.raises(WorkerDied, match="one step"):
+                async for _ in ready.worker.generate(long):
+                    pass
+        await until(lambda: model.status == "available")
 
     run(body())
