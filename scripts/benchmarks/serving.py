@@ -27,7 +27,13 @@ class Served(NamedTuple):
     process: psutil.Process
 
     def cpu_s(self) -> float:
-        """Seconds of CPU time of this process alone, its workers not counted."""
+        """Seconds of CPU time of this process alone, its workers not counted; by the scheduler's own clock where there is one.
+
+        The usual times are counted in ticks of 10 ms, which is more than an answer takes.
+        """
+        clocks = list(Path(f"/proc/{self.process.pid}/task").glob("*/schedstat"))
+        if clocks:
+            return sum(int(clock.read_text().split()[0]) for clock in clocks) / 1e9
         times = self.process.cpu_times()
         return float(times.user + times.system)
 
