@@ -240,7 +240,7 @@ class ApiHandler(RequestHandler):
         self._noted = True
         status = CALLER_GONE if self._gone else self.get_status()
         if self._counted:
-            self.services.leave()
+            self.services.leave_when_written(self.stream)
         self.services.journal.answered(
             self.request.method or "?",
             self.request.path,

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from tornado.iostream import IOStream
+
 from shimmy.api.departures import Departures
 from shimmy.api.hosts import Hosts
 from shimmy.api.journal import Journal
@@ -75,6 +77,13 @@ class Services:
         """One more request is being answered."""
         self.active += 1
         self.idle.clear()
+
+    def leave_when_written(self, stream: IOStream | None) -> None:
+        """Its answer is made: it is done when all that ``stream`` was given is on its way, or the client gone."""
+        if stream is None or stream.closed() or not stream.writing():
+            self.leave()
+        else:
+            stream.write(b"").add_done_callback(lambda _: self.leave())
 
     def leave(self) -> None:
         """Its answer is done."""

@@ -83,6 +83,7 @@ class GenerateSocket(ApiHandler, WebSocketHandler):
         stream = self.ws_connection.stream if self.ws_connection is not None else None
         assert isinstance(stream, IOStream)
         stream.set_nodelay(True)
+        self._stream = stream
         self._outgoing = Outgoing(stream, services.limits)
         self._runs: dict[str | int | None, _Run] = {}
         self._opened = True
@@ -143,10 +144,10 @@ class GenerateSocket(ApiHandler, WebSocketHandler):
 
     def ended(self, name: str | int | None) -> None:
         """The request of that id has its answer."""
-        self.services.leave()
         del self._runs[name]
         if self.services.stopping:
             self.close_if_idle()
+        self.services.leave_when_written(self._stream)
 
     def close_if_idle(self) -> None:
         """The server is stopping."""

@@ -14,7 +14,7 @@ from shimmy.config import Config
 from shimmy.errors import ShimmyError, UsageError
 
 _CONNECT_S = 5.0
-_ANSWER_S = 60.0  # also between two lines of a stream, where the server says each 15 s that it is there
+_ANSWER_S = 60.0  # of what the server only has to look up; work takes as long as its own limits let it
 _DONE = "[DONE]"
 _HERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what is listened on, and where that is reached
 
@@ -59,17 +59,17 @@ class RunningServer:
 
     def get(self, *path: str) -> Any:
         """The answer to GET, as JSON. Raises NoServer, Refused."""
-        with self._ask("GET", path, None, _ANSWER_S) as response:
+        with self._ask("GET", path, None) as response:
             return _json(self.url, response)
 
     def post(self, *path: str, body: object) -> Any:
         """The answer to POST, as JSON, however long the server works on it. Raises NoServer, Refused."""
-        with self._ask("POST", path, body, None) as response:
+        with self._ask("POST", path, body) as response:
             return _json(self.url, response)
 
     def stream(self, *path: str, body: object) -> Generator[Any, None, None]:
         """The events of an answer to POST; leaving early ends the request. Raises NoServer, Refused, also for an event that is an error."""
-        with self._ask("POST", path, body, _ANSWER_S) as response:
+        with self._ask("POST", path, body) as response:
             for line in response:
                 if not line.endswith(b"\n"):
                     raise self._broken_off("the last line is not whole")
@@ -82,16 +82,14 @@ class RunningServer:
                 yield event
 
     @contextmanager
-    def _ask(
-        self, method: str, path: tuple[str, ...], body: object, patience_s: float | None
-    ) -> Iterator[HTTPResponse]:
+    def _ask(self, method: str, path: tuple[str, ...], body: object) -> Iterator[HTTPResponse]:
         began = False
         connect = HTTPSConnection if self._secure else HTTPConnection
         connection = connect(self._host, self._port, timeout=_CONNECT_S)
         where = "/".join([self._folder, *(quote(part, safe="") for part in path)])
         try:
             connection.connect()
-            connection.sock.settimeout(patience_s)
+            connection.sock.settimeout(_ANSWER_S if method == "GET" else None)
             connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # a machine that is gone is noticed
             connection.request(method, where, None if body is None else json.dumps(body), self._headers)
             response = connection.getresponse()

@@ -126,6 +126,25 @@ def test_a_stopping_server_ends_what_it_has_begun_and_exits_with_0(shimmy: Shimm
         assert not [line for line in server.err if b"Traceback" in line]
 
 
+def test_a_stopping_server_sends_whole_what_a_slow_reader_has_not_taken(shimmy: Shimmy, tiny_llama: Path) -> None:
+    with serving(shimmy, tiny_llama) as server, contextlib.closing(socket.socket()) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.settimeout(PATIENCE_S)
+        sock.connect(("127.0.0.1", server.port))
+        connection = HTTPConnection("127.0.0.1", server.port)
+        connection.sock = sock
+        body = json.dumps({"model": "default", "text": "\U0001f600" * 200_000, "pieces": True})
+        connection.request("POST", "/api/tokenize", body, {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        server.process.send_signal(signal.SIGTERM)
+        with contextlib.suppress(ConnectionRefusedError):
+            while True:
+                socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE_S).close()
+        assert len(response.read()) == int(response.headers["Content-Length"]) > 5_000_000
+        connection.close()
+        assert server.end() == 0
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_second_signal_ends_it_at_once(shimmy: Shimmy, tiny_llama: Path, number: int) -> None:
     with serving(shimmy, tiny_llama) as server:
