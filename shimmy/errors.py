@@ -13,6 +13,14 @@ from typing import Any, ClassVar
 Fact = str | int | float | bool | None | list[str]
 
 
+_QUOTED = 100  # characters
+
+
+def quoted(text: str) -> str:
+    """What somebody sent, as an error names it: no more of it than is good to read."""
+    return repr(text if len(text) <= _QUOTED else text[:_QUOTED] + "…")
+
+
 class ShimmyError(Exception):
     """Base of all errors raised on purpose."""
 
@@ -82,7 +90,7 @@ class ModelNotFound(ShimmyError):
 
     def __init__(self, name: str, *, nearest: list[str] | None = None) -> None:
         hint = f"; did you mean {', '.join(nearest)}?" if nearest else "; 'shimmy list' shows what there is"
-        message = f"no model named {name!r}{hint}"
+        message = f"no model named {quoted(name)}{hint}"
         if name == "default":  # the catalog's word for "any": there is none at all
             message = "there is no model yet: 'shimmy pull' fetches one"
         super().__init__(message, name=name, nearest=nearest or [])

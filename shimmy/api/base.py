@@ -15,6 +15,7 @@ import msgspec
 from tornado.iostream import IOStream, StreamBufferFullError, StreamClosedError
 from tornado.web import HTTPError, RequestHandler, stream_request_body
 
+from shimmy.api.bounds import check_size
 from shimmy.api.errors import error_json, kind_of, retry_after
 from shimmy.api.keys import ANYBODY
 from shimmy.api.outgoing import LastBytes
@@ -313,7 +314,8 @@ class UnknownPath(ApiHandler):
 
 
 def decode_body(data: bytes | str, kind: type[_T]) -> _T:
-    """JSON as ``kind``. Raises InvalidRequest naming the field that is wrong."""
+    """JSON as ``kind``. Raises InvalidRequest naming the field that is wrong, and for what bounds.py does not allow."""
+    check_size(data)
     try:
         return msgspec.json.decode(data, type=kind)
     except msgspec.ValidationError as error:

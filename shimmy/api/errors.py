@@ -40,6 +40,9 @@ KINDS = {
 """By code; a code that is not here is a server_error."""
 
 
+_LONGEST, _LONGEST_FACT = 4000, 256  # characters: what a request said wrong may be in it, and as long as the request
+
+
 class ErrorBody(msgspec.Struct, frozen=True, kw_only=True):
     """What is wrong. ``param``: the field of the request; a code may come with further fields, as n_prompt_tokens and n_ctx."""
 
@@ -64,14 +67,19 @@ def kind_of(error: ShimmyError) -> Kind:
 def error_object(error: ShimmyError) -> dict[str, Any]:
     """``{"error": ...}`` as plain data: ErrorAnswer with the error's own facts."""
     code = error.code if error.code in KINDS else "server_error"
+    facts = {name: _cut(fact, _LONGEST_FACT) if isinstance(fact, str) else fact for name, fact in error.facts.items()}
     shape = {
         "code": code,
-        "message": error.message,
-        "details": error.details,
+        "message": _cut(error.message, _LONGEST),
+        "details": None if error.details is None else _cut(error.details, _LONGEST),
         "type": kind_of(error).type,
         "param": None,
     }
-    return {"error": {**shape, **error.facts}}
+    return {"error": {**shape, **facts}}
+
+
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else text[:longest] + "…"
 
 
 def error_json(error: ShimmyError) -> bytes:

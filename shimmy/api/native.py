@@ -8,6 +8,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from shimmy.api.bounds import Name
 from shimmy.api.generating import GeneratingHandler
 from shimmy.api.generation import Answers, Collected, Generation, GenerationEvent
 from shimmy.api.routes import Operation, Route
@@ -34,7 +35,7 @@ class NativeRequest(SamplingFields, kw_only=True):
     suffix   fill the gap between the prompt and this text, with a model that can
     """
 
-    model: str
+    model: Name
     prompt: str
     max_tokens: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
     stream: bool | None = None

@@ -7,6 +7,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from shimmy.api.bounds import Prompts, check_prompts
 from shimmy.api.generating import GeneratingHandler
 from shimmy.api.generation import Answers, Collected, Generation
 from shimmy.api.openai_completions_stream import CompletionChoice, CompletionChunk, CompletionStream
@@ -24,7 +25,6 @@ from shimmy.types import DetokenizeRequest, GenerateRequest
 
 MAX_TOKENS = 16
 _KIND, _PREFIX = "text_completion", "cmpl"
-Tokens = list[Annotated[int, Meta(ge=0, le=2**31 - 1)]]
 
 
 class CompletionRequest(OpenAIFields, kw_only=True):
@@ -35,7 +35,7 @@ class CompletionRequest(OpenAIFields, kw_only=True):
     suffix     fill the gap between the prompt and this text, with a model that can
     """
 
-    prompt: str | list[str | int | Tokens]
+    prompt: str | Prompts
     logprobs: Annotated[int, Meta(ge=0, le=MAX_LOGPROBS)] | None = None
     echo: bool | None = None
     suffix: str | None = None
@@ -109,8 +109,7 @@ class CompletionHandler(GeneratingHandler):
         config = self.services.config
         asked.check(config)
         prompts = asked.prompts()
-        if len(prompts) * asked.n_answers > config.parallel + config.queue:
-            raise InvalidRequest(f"prompt: {len(prompts)} prompts are too many for one request", param="prompt")
+        check_prompts(prompts, "prompt", most=(config.parallel + config.queue) // asked.n_answers)
         model = await self.services.pool.find(asked.model)
         requests = [copy for prompt in prompts for copy in asked.copies(asked.to_generate(model.entry, prompt))]
         echoes = await self._echoes(model, prompts) if asked.echo else [""] * len(prompts)
@@ -136,7 +135,7 @@ class CompletionHandler(GeneratingHandler):
         texts = [prompt for prompt in prompts if isinstance(prompt, str)]
         if len(texts) == len(prompts):
             return texts
-        async with model.lease(self.client) as ready:
+        async with model.visit() as ready:
             return [p if isinstance(p, str) else await _text_of(ready, p) for p in prompts]
 
 

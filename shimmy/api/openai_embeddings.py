@@ -13,12 +13,14 @@ import msgspec
 from msgspec import Meta
 
 from shimmy.api.base import ApiHandler
+from shimmy.api.bounds import Name, Prompts, check_prompts
 from shimmy.api.routes import Operation, Route
+from shimmy.api.running import CancellableWork
 from shimmy.errors import GenerationFailed, InvalidRequest
-from shimmy.models.served import ReadyModel
+from shimmy.models.served import ReadyModel, ServedModel
 from shimmy.types import MAX_INPUTS, Embedded, EmbedRequest
 
-Tokens = list[Annotated[int, Meta(ge=0, le=2**31 - 1)]]
+_NUMBERS_A_TURN = 16_384  # a few milliseconds
 
 
 class EmbeddingsRequest(msgspec.Struct, kw_only=True):
@@ -28,8 +30,8 @@ class EmbeddingsRequest(msgspec.Struct, kw_only=True):
     encoding_format  base64: 32-bit floats in little-endian order
     """
 
-    input: str | list[str | int | Tokens]
-    model: str | None = None
+    input: str | Prompts
+    model: Name | None = None
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Annotated[int, Meta(ge=1, le=2**31 - 1)] | None = None
     user: str | None = None
@@ -38,15 +40,16 @@ class EmbeddingsRequest(msgspec.Struct, kw_only=True):
         """Each of the texts. Raises InvalidRequest."""
         if isinstance(self.input, str):
             return [self.input]
-        if self.input and all(isinstance(item, int) for item in self.input):
+        if not self.input:
+            raise InvalidRequest("input: it is empty", param="input")
+        if all(isinstance(item, int) for item in self.input):
             return [self.input]  # type: ignore[list-item] # all of them are numbers
         inputs: list[str | list[int]] = []
         for at, item in enumerate(self.input):
             if isinstance(item, int):
                 raise InvalidRequest("input: it mixes tokens with texts or lists", param=f"input[{at}]")
             inputs.append(item)
-        if not 0 < len(inputs) <= MAX_INPUTS:
-            raise InvalidRequest(f"input: it has {len(inputs)} texts; 1 to {MAX_INPUTS} are allowed", param="input")
+        check_prompts(inputs, "input", most=MAX_INPUTS)
         return inputs
 
 
@@ -86,14 +89,20 @@ class EmbeddingsHandler(ApiHandler):
         inputs = asked.inputs()
         model = await self.services.pool.find(asked.model)
         request = EmbedRequest(ReadyModel.next_id(), inputs, dimensions=asked.dimensions)
-        async with model.lease(self.client) as ready:
-            embedded = await self._within_time(ready.worker.embed(request))
+        work, running = CancellableWork(), self.services.running
+        running.add(self.client, self.request_id, work)
+        try:
+            embedded = await work.wait_for(self._vectors(model, request))
+        finally:
+            running.remove(self.client, self.request_id, work)
         usage = embedded.usage
         self.services.metrics.counted(model.entry.id, usage)
-        data = _encoded(embedded, as_text=asked.encoding_format == "base64")
-        self.answer(
-            EmbeddingsAnswer("list", data, model.entry.id, EmbeddingsUsage(usage.prompt_tokens, usage.prompt_tokens))
-        )
+        answer = EmbeddingsAnswer("list", [], model.entry.id, EmbeddingsUsage(usage.prompt_tokens, usage.prompt_tokens))
+        self.answer_bytes(await _json(answer, embedded, as_text=asked.encoding_format == "base64"))
+
+    async def _vectors(self, model: ServedModel, request: EmbedRequest) -> Embedded:
+        async with model.lease(self.client) as ready:
+            return await self._within_time(ready.worker.embed(request))
 
     async def _within_time(self, work: Coroutine[None, None, Embedded]) -> Embedded:
         seconds = self.services.config.generation_timeout_s
@@ -105,13 +114,20 @@ class EmbeddingsHandler(ApiHandler):
             ) from None
 
 
-def _encoded(embedded: Embedded, *, as_text: bool) -> list[Embedding]:
-    if as_text:
-        return [
-            Embedding("embedding", index, base64.b64encode(vector).decode())
-            for index, vector in enumerate(embedded.vectors)
-        ]
-    return [Embedding("embedding", index, _floats(vector)) for index, vector in enumerate(embedded.vectors)]
+async def _json(answer: EmbeddingsAnswer, embedded: Embedded, *, as_text: bool) -> bytes:
+    """``answer`` with the vectors as its data. Many are most of a second's work: others have their turn in between."""
+    before, empty, after = msgspec.json.encode(answer).partition(b'"data":[]')
+    assert empty
+    pieces: list[bytes] = []
+    n = 0  # numbers since the others' last turn
+    for index, vector in enumerate(embedded.vectors):
+        numbers = base64.b64encode(vector).decode() if as_text else _floats(vector)
+        pieces.append(msgspec.json.encode(Embedding("embedding", index, numbers)))
+        n += len(vector) // 4
+        if n >= _NUMBERS_A_TURN:
+            n = 0
+            await asyncio.sleep(0)
+    return b"".join([before, b'"data":[', b",".join(pieces), b"]", after])
 
 
 def _floats(vector: bytes) -> list[float]:

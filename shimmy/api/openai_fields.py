@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from shimmy import __version__
+from shimmy.api.bounds import Name
 from shimmy.api.sampling import SamplingFields
 from shimmy.config import Config
 from shimmy.errors import InvalidRequest
@@ -39,7 +40,7 @@ class OpenAIFields(SamplingFields, kw_only=True):
     user             whoever the client's user is; of no effect
     """
 
-    model: str | None = None
+    model: Name | None = None
     max_tokens: TokenCount | None = None
     n: Annotated[int, Meta(ge=1, le=1024)] | None = None
     stream: bool | None = None

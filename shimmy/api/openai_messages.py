@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec import Meta
 
-from shimmy.errors import InvalidRequest
+from shimmy.errors import InvalidRequest, quoted
 from shimmy.types import Message, ToolCall
 
 _KINDS_WITHOUT_TEXT = {"image_url": "images", "input_audio": "sound", "file": "files", "video_url": "video"}
@@ -39,9 +40,9 @@ class ChatMessage(msgspec.Struct, kw_only=True):
     """One message. ``reasoning_content``: what the assistant thought before its answer."""
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: str | list[ContentPart] | None = None
+    content: str | Annotated[list[ContentPart], Meta(max_length=16384)] | None = None
     name: str | None = None
-    tool_calls: list[AssistantCall] | None = None
+    tool_calls: Annotated[list[AssistantCall], Meta(max_length=1024)] | None = None
     tool_call_id: str | None = None
     reasoning_content: str | None = None
     audio: Any = None
@@ -71,7 +72,7 @@ class ChatMessage(msgspec.Struct, kw_only=True):
             text = part.refusal if part.type == "refusal" else part.text if part.type == "text" else None
             if text is None:
                 param = f"messages[{at}].content[{number}]"
-                what = _KINDS_WITHOUT_TEXT.get(part.type, f"parts of type {part.type!r}")
+                what = _KINDS_WITHOUT_TEXT.get(part.type, f"parts of type {quoted(part.type)}")
                 raise InvalidRequest(f"{param}: {what} cannot be read, only text", param=param)
             texts.append(text)
         return texts

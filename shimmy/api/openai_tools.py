@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from shimmy.errors import InvalidRequest
+from shimmy.errors import InvalidRequest, quoted
 from shimmy.types import FunctionChoice, ToolCallDelta
 
 
@@ -68,7 +68,7 @@ def choice_of(given: ToolChoice, tools: list[Tool] | None) -> Literal["auto", "n
     if isinstance(given, NamedTool):
         name = given.function.name
         if name not in {tool.function.name for tool in tools or ()}:
-            raise InvalidRequest(f"tool_choice: there is no tool {name!r} among tools", param="tool_choice")
+            raise InvalidRequest(f"tool_choice: there is no tool {quoted(name)} among tools", param="tool_choice")
         return FunctionChoice(name)
     if given == "required" and not tools:
         raise InvalidRequest("tool_choice: required needs tools", param="tool_choice")

@@ -21,6 +21,8 @@ NotNegative = Annotated[float, Meta(ge=0, le=_LARGEST)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 Count = Annotated[int, Meta(ge=0, le=_MOST)]
 LastTokens = Annotated[int, Meta(ge=-1, le=_MOST)]
+BiasedToken = Annotated[int, Meta(ge=0, le=_MOST)]
+Bias = Annotated[float, Meta(ge=-100, le=100)]
 Stage = Literal["penalties", "dry", "top_n_sigma", "top_k", "typ_p", "top_p", "min_p", "xtc", "temperature"]
 assert set(get_args(Stage)) == set(SAMPLERS)
 
@@ -74,7 +76,7 @@ class SamplingFields(msgspec.Struct, kw_only=True):
     dry_base: Annotated[float, Meta(ge=1, le=_LARGEST)] | None = None
     dry_allowed_length: Count | None = None
     dry_penalty_last_n: LastTokens | None = None
-    dry_sequence_breakers: list[str] | None = None
+    dry_sequence_breakers: Annotated[list[str], Meta(max_length=1024)] | None = None
     xtc_probability: Share | None = None
     xtc_threshold: Share | None = None
     dynatemp_range: NotNegative | None = None
@@ -82,9 +84,9 @@ class SamplingFields(msgspec.Struct, kw_only=True):
     mirostat: Literal[0, 1, 2] | None = None
     mirostat_tau: NotNegative | None = None
     mirostat_eta: NotNegative | None = None
-    samplers: list[Stage] | None = None
+    samplers: Annotated[list[Stage], Meta(max_length=64)] | None = None
     seed: Annotated[int, Meta(ge=-1, le=2**63 - 1)] | None = None
-    logit_bias: dict[Annotated[int, Meta(ge=0, le=_MOST)], Annotated[float, Meta(ge=-100, le=100)]] | None = None
+    logit_bias: Annotated[dict[BiasedToken, Bias], Meta(max_length=16384)] | None = None
     ignore_eos: bool | None = None
     stop: str | list[str] | None = None
     grammar: str | None = None

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import msgspec
-from msgspec import Meta
 
 from shimmy.api.base import ApiHandler
+from shimmy.api.bounds import Name, Tokens
 from shimmy.api.openai_chat import ChatRequest
 from shimmy.api.routes import Operation, Route
 from shimmy.models.served import ReadyModel
@@ -22,7 +20,7 @@ class TokenizeBody(msgspec.Struct, frozen=True, kw_only=True):
     pieces         also what each token stands for
     """
 
-    model: str
+    model: Name
     text: str
     add_special: bool | None = None
     parse_special: bool | None = None
@@ -39,8 +37,8 @@ class TokenizeAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
 class DetokenizeBody(msgspec.Struct, frozen=True):
     """Tokens to put together."""
 
-    model: str
-    tokens: list[Annotated[int, Meta(ge=0, le=2**31 - 1)]]
+    model: Name
+    tokens: Tokens
 
 
 class DetokenizeAnswer(msgspec.Struct, frozen=True):
