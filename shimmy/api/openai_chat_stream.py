@@ -67,9 +67,9 @@ class ChatStream:
     """Turns the events of ``n`` answers into chunks. One loop owns it."""
 
     def __init__(self, head: Head, send: Callable[[bytes], None], wishes: Wishes, *, n: int) -> None:
-        self._chunks = Chunks(head, send, wishes)
+        self._chunks = Chunks(head, send, wishes, n_prompts=1, n=n)
         self._begun = [False] * n
-        self._usages: list[Usage] = []
+        self._usages: list[Usage | None] = [None] * n
         self._plain = [
             self._chunks.around(b'{"index":%d,"delta":{"content":' % index, b'},"logprobs":null,"finish_reason":null}')
             for index in range(n)
@@ -93,13 +93,13 @@ class ChatStream:
             return
         if event.text or event.reasoning or event.tool_calls or event.logprobs:
             self._send_delta(index, event, event.usage.completion_tokens)
-        self._usages.append(event.usage)
+        self._usages[index] = event.usage
         end = ChunkChoice(index, DeltaMessage(), finish_reason=event.reason)
         chunks.send_choice(end, timings_of(event.timings, event.usage))
 
     def end(self) -> bytes:
         """What follows the last chunk of the last answer."""
-        return self._chunks.end(usage_of(self._usages))
+        return self._chunks.end(usage_of([usage for usage in self._usages if usage is not None]))
 
     def _send_delta(self, index: int, event: Delta | Finished, n_tokens: int) -> None:
         delta = DeltaMessage(
@@ -108,7 +108,7 @@ class ChatStream:
             tool_calls=[_call_of(call) for call in event.tool_calls],
         )
         logprobs = chat_logprobs(event.logprobs) if event.logprobs else None
-        self._chunks.send_choice(ChunkChoice(index, delta, logprobs), self._chunks.times_after(n_tokens))
+        self._chunks.send_choice(ChunkChoice(index, delta, logprobs), self._chunks.times_after(index, n_tokens))
 
 
 def _call_of(call: ToolCallDelta) -> DeltaCall:

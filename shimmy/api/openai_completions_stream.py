@@ -9,7 +9,7 @@ import msgspec
 from shimmy.api.generation import GenerationEvent
 from shimmy.api.openai_chunks import Chunks, encode
 from shimmy.api.openai_fields import Head, PromptProgress, Wishes
-from shimmy.api.openai_logprobs import CompletionLogprobs, completion_logprobs
+from shimmy.api.openai_logprobs import CompletionLogprobs, characters_begun, completion_logprobs
 from shimmy.api.usage import TimingsAnswer, UsageAnswer, sum_of, timings_of, usage_of
 from shimmy.types import Delta, Finished, Progress, Usage
 
@@ -42,7 +42,7 @@ class CompletionStream:
 
     def __init__(self, head: Head, send: Callable[[bytes], None], wishes: Wishes, *, echoes: list[str], n: int) -> None:
         """``echoes``: what each answer begins with; ``n``: answers to one prompt."""
-        self._chunks = Chunks(head, send, wishes)
+        self._chunks = Chunks(head, send, wishes, n_prompts=len(echoes) // n, n=n)
         self._echoes = echoes
         self._offsets = [0] * len(echoes)  # characters of each answer so far, where logprobs need them
         self._usages: list[Usage | None] = [None] * len(echoes)
@@ -86,5 +86,7 @@ class CompletionStream:
         logprobs = None
         if event.logprobs:
             logprobs = completion_logprobs(event.logprobs, self._offsets[index])
-            self._offsets[index] += sum(map(len, logprobs.tokens))
-        self._chunks.send_choice(CompletionChoice(index, event.text, logprobs), self._chunks.times_after(n_tokens))
+            self._offsets[index] += sum(characters_begun(token.piece) for token in event.logprobs)
+        self._chunks.send_choice(
+            CompletionChoice(index, event.text, logprobs), self._chunks.times_after(index, n_tokens)
+        )

@@ -116,18 +116,19 @@ class Wishes(NamedTuple):
     return_progress: bool
 
 
-class PromptProgress(msgspec.Struct, frozen=True):
-    """How far the prompt is computed; ``cache`` and ``processed`` are tokens of ``total``."""
+class PromptProgress(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How far a prompt is computed; ``cache`` and ``processed`` are tokens of ``total``. ``index``: which, of several."""
 
     total: int
     cache: int
     processed: int
     time_ms: float
+    index: int | None = None
 
 
-def progress_of(event: Progress) -> PromptProgress:
-    """An event as it appears in a chunk."""
-    return PromptProgress(event.total, event.cached, event.processed, round(event.time_ms, 3))
+def progress_of(event: Progress, index: int | None) -> PromptProgress:
+    """An event as it appears in a chunk. ``index``: of the prompt, where there are several."""
+    return PromptProgress(event.total, event.cached, event.processed, round(event.time_ms, 3), index)
 
 
 class Head(msgspec.Struct, frozen=True):

@@ -8,7 +8,7 @@ from shimmy.types import TokenLogprob
 
 
 class TopLogprob(msgspec.Struct, frozen=True):
-    """A token that could have been drawn. ``bytes``: of its text, which may be a part of a character."""
+    """A token that could have been drawn. ``bytes``: of its text; where that is a part of a character, ``token`` names them."""
 
     token: str
     logprob: float
@@ -32,7 +32,10 @@ class ChatLogprobs(msgspec.Struct, frozen=True):
 
 
 class CompletionLogprobs(msgspec.Struct, frozen=True):
-    """Of the tokens of a completion. ``text_offset``: where each begins, in characters."""
+    r"""Of the tokens of a completion. ``text_offset``: the character where each begins.
+
+    A token that is a part of a character is named by its bytes, as in ``bytes:\xf0\x9f``, and has that character's offset.
+    """
 
     tokens: list[str]
     token_logprobs: list[float]
@@ -55,16 +58,32 @@ def chat_logprobs(tokens: list[TokenLogprob]) -> ChatLogprobs:
     )
 
 
-def completion_logprobs(tokens: list[TokenLogprob], offset: int) -> CompletionLogprobs:
-    """For /v1/completions. ``offset``: characters before the first of them."""
-    texts = [_text(token.piece) for token in tokens]
+def completion_logprobs(tokens: list[TokenLogprob], begun: int) -> CompletionLogprobs:
+    """For /v1/completions. ``begun``: characters that began before the first of them."""
     offsets = []
-    for text in texts:
-        offsets.append(offset)
-        offset += len(text)
+    for token in tokens:
+        goes_on = bool(token.piece) and _goes_on(token.piece[0])
+        offsets.append(max(begun - goes_on, 0))
+        begun += characters_begun(token.piece)
     top = [{_text(piece): logprob for _, logprob, piece in token.top} for token in tokens]
-    return CompletionLogprobs(texts, [token.logprob for token in tokens], top, offsets)
+    return CompletionLogprobs(
+        [_text(token.piece) for token in tokens], [token.logprob for token in tokens], top, offsets
+    )
+
+
+def characters_begun(piece: bytes) -> int:
+    """How many characters have their first byte in a part of a text."""
+    return sum(not _goes_on(byte) for byte in piece)
+
+
+def _goes_on(byte: int) -> bool:
+    """Whether it is a character's second byte or a later one (RFC 3629, 3)."""
+    return byte & 0xC0 == 0x80
 
 
 def _text(piece: bytes) -> str:
-    return piece.decode("utf-8", "replace")
+    """A token's name, which no other token of other bytes has."""
+    try:
+        return piece.decode()
+    except UnicodeDecodeError:
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in piece)

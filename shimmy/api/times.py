@@ -9,7 +9,7 @@ from shimmy.types import Progress, Timings, Usage
 
 
 class RunningTimes:
-    """Of one call; the prompt's times come from its progress, those of the answer are taken here."""
+    """Of one answer; the prompt's times come from its progress, those of the answer are taken here."""
 
     def __init__(self) -> None:
         self._cached = 0
