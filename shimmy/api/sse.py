@@ -80,10 +80,8 @@ class EventStream:
     def close(self) -> None:
         """Nothing follows. Twice is allowed."""
         self._handler.services.ticker.remove(self)
-        if self._outgoing is not None:
-            self._outgoing.end()
-            if not self._chunked and not self._stream.closed():
-                self._stream.write(b"").add_done_callback(lambda _: self._stream.close())
+        if self._outgoing is not None and not self._chunked and not self._stream.closed():
+            self._stream.write(b"").add_done_callback(lambda _: self._stream.close())
 
     def tick(self, now: float) -> None:
         """Once a second: say that we are still here, and do not wait for ever for a reader."""

@@ -39,6 +39,7 @@ def test_a_reader_that_leaves_more_than_is_kept_is_cut_off() -> None:
                 while sent < 100 * len(FULL):
                     outgoing.write(FULL[:10_000])
                     sent += 10_000
+                    await asyncio.sleep(0)
             assert stream.closed()
             with pytest.raises(StreamClosedError):
                 outgoing.write(b"more")
@@ -86,9 +87,29 @@ def test_an_answer_behind_a_stream_may_be_longer_than_what_is_kept_of_one() -> N
         with pair() as (stream, _):
             outgoing = Outgoing(stream, Limits(most_unread=1000))
             outgoing.write(b"x")
-            outgoing.end()
             stream.write(FULL)
             assert not stream.closed()
+
+
+def test_what_comes_all_at_once_may_be_more_than_is_kept_of_a_slow_reader() -> None:
+    """Long prompts that are echoed: nobody could read them before the next piece of text is written."""
+
+    async def work() -> None:
+        with pair() as (stream, _):
+            outgoing = Outgoing(stream, Limits(most_unread=100_000))
+            for _ in range(3):
+                outgoing.write(FULL)
+            for _ in range(9):
+                await asyncio.sleep(0)
+                outgoing.write(b"x" * 10_000)
+            assert not stream.closed()
+            with contextlib.suppress(StreamClosedError):
+                for _ in range(3):
+                    await asyncio.sleep(0)
+                    outgoing.write(b"x" * 10_000)
+            assert stream.closed()
+
+    asyncio.run(work())
 
     asyncio.run(work())
 
@@ -100,11 +121,33 @@ def test_a_whole_answer_that_nobody_takes_is_given_up() -> None:
             stream.write(FULL)
             last = LastBytes(stream, Limits(stall_s=10, most_unread=len(FULL)), ticker, len(FULL))
             begun = asyncio.get_running_loop().time()
-            last.tick(begun + 19)
-            assert not stream.closed()  # it is long: it has twice the time
+            last.tick(begun + 9)
+            assert not stream.closed()
+            last.tick(begun + 11)
+            assert stream.closed()
+            last.tick(begun + 12)
+            ticker.remove(last)
+
+    asyncio.run(work())
+
+
+def test_a_whole_answer_that_is_taken_slowly_has_the_more_time_the_longer_it_is() -> None:
+    async def work() -> None:
+        with pair() as (stream, theirs):
+            ticker = Ticker()
+            stream.write(FULL)
+            last = LastBytes(stream, Limits(stall_s=10, most_unread=len(FULL)), ticker, len(FULL))
+            begun = asyncio.get_running_loop().time()
+            theirs.setblocking(False)
+            for seconds in (9, 18):
+                for _ in range(5):
+                    with contextlib.suppress(BlockingIOError):
+                        theirs.recv(200_000)
+                    await asyncio.sleep(0)
+                last.tick(begun + seconds)
+                assert not stream.closed()
             last.tick(begun + 21)
             assert stream.closed()
-            last.tick(begun + 22)
             ticker.remove(last)
 
     asyncio.run(work())
