@@ -57,6 +57,9 @@ def serving(shimmy: Shimmy, *args: Argument) -> Iterator[Serving]:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
             process.communicate(timeout=PATIENCE_S)
+        for stream in (process.stdout, process.stderr):
+            assert stream is not None
+            stream.close()
 
 
 def test_the_address_is_all_there_is_on_stdout(shimmy: Shimmy, tiny_llama: Path) -> None:
@@ -116,6 +119,7 @@ def test_a_load_that_fails_is_said_once_and_in_the_log(shimmy: Shimmy, truncated
         assert entries[-1]["level"] == "warning"
         server.process.send_signal(signal.SIGTERM)
         rest = [json.loads(line)["message"] for line in server.process.stderr]
+        assert server.process.wait(PATIENCE_S) == 0
         assert not any("truncated.gguf" in message for message in rest)
 
 
