@@ -9,7 +9,7 @@ from msgspec import Meta
 from shimmy.errors import InvalidRequest
 
 MAX_TOKENS = 1 << 20  # of all prompts of a body together
-MAX_VALUES, MAX_NESTS = (1 << 20) + (1 << 16), 1 << 18  # commas, and opening brackets and braces
+MAX_VALUES, MAX_NESTS = (1 << 20) + (1 << 16), 1 << 18  # commas; opening brackets and braces, and colons
 _SMALL = 1 << 18  # bytes; a body that is not longer cannot hold a loop up
 
 Name = Annotated[str, Meta(max_length=256)]
@@ -36,7 +36,7 @@ def check_size(data: bytes | str) -> None:
         return
     if isinstance(data, str):
         data = data.encode("utf-8", "replace")
-    if data.count(b",") > MAX_VALUES or data.count(b"[") + data.count(b"{") > MAX_NESTS:
+    if data.count(b",") > MAX_VALUES or max(data.count(b"[") + data.count(b"{"), data.count(b":")) > MAX_NESTS:
         raise InvalidRequest(
-            f"the body has too many parts: {MAX_VALUES} commas and {MAX_NESTS} opening brackets and braces are allowed"
+            f"the body has too many parts: {MAX_VALUES} commas and {MAX_NESTS} opening brackets, or colons, are allowed"
         )

@@ -54,8 +54,9 @@ def test_more_than_any_request_needs_is_refused(server: Running, path: str, body
         {"prompt": "x", "ignored": [1] * (MAX_VALUES + 2)},
         {"prompt": "x", "ignored": [[]] * MAX_NESTS},
         {"prompt": "x", "ignored": [{}] * MAX_NESTS},
+        {"prompt": "x", "logit_bias": {str(token): 1 for token in range(MAX_NESTS)}},
     ],
-    ids=["values", "lists", "objects"],
+    ids=["values", "lists", "objects", "names"],
 )
 def test_a_body_of_too_many_parts_is_refused_wherever_they_are(server: Running, body: object) -> None:
     assert "too many parts" in refused(server, COMPLETIONS, body)["message"]
