@@ -51,4 +51,17 @@ size_t reach(std::vector<Candidate> & c, double wanted, Before && is_before, Wei
     return high;
 }
 
+// The same for a list that is in order, and stays so.
+template <typename Weight>
+size_t reach_sorted(const std::vector<Candidate> & c, double wanted, Weight && weight) {
+    double reached = 0.0;
+    for (size_t n = 0; n < c.size(); ++n) {
+        reached += weight(c[n]);
+        if (reached >= wanted) {
+            return n + 1;
+        }
+    }
+    return c.size();
+}
+
 }  // namespace shimmy

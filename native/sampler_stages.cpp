@@ -23,11 +23,12 @@ void list_all(Survivors & s) {
     }
 }
 
-// Cuts the list to its first n in an order that `is_before` gives, or to min_keep where these are more. The first n are in place.
+// Cuts the list to its first n in an order that `is_before` gives, or to min_keep where these are more. The first n are in place, and
+// all of them in a list that is sorted.
 template <typename Before>
 void cut_in_order(Survivors & s, size_t n, int32_t min_keep, Before && is_before) {
     const size_t wanted = std::min(std::max(n, static_cast<size_t>(min_keep)), s.list().size());
-    if (wanted > n && wanted < s.list().size()) {
+    if (!s.sorted() && wanted > n && wanted < s.list().size()) {
         std::nth_element(s.list().begin() + static_cast<std::ptrdiff_t>(n),
                          s.list().begin() + static_cast<std::ptrdiff_t>(wanted - 1), s.list().end(), is_before);
     }
@@ -82,7 +83,8 @@ void top_p(Survivors & s, float p, int32_t min_keep) {
         }
         s.narrow(s.nominal(), false);
     }
-    const size_t n = reach(s.list(), wanted, before, [top](const Candidate & c) { return weight(c, top); });
+    const auto weigh = [top](const Candidate & c) { return weight(c, top); };
+    const size_t n = s.sorted() ? reach_sorted(s.list(), wanted, weigh) : reach(s.list(), wanted, before, weigh);
     cut_in_order(s, n, min_keep, before);
 }
 
@@ -96,7 +98,9 @@ void min_p(Survivors & s, float p, int32_t min_keep) {
         s.narrow(at_least(s.list().size(), min_keep, s), false);
         return;
     }
-    const auto end = std::partition(s.list().begin(), s.list().end(), [&](const Candidate & c) { return c.logit >= least; });
+    const auto enough = [&](const Candidate & c) { return c.logit >= least; };
+    const auto end = s.sorted() ? std::partition_point(s.list().begin(), s.list().end(), enough)
+                                : std::partition(s.list().begin(), s.list().end(), enough);
     cut_in_order(s, static_cast<size_t>(end - s.list().begin()), min_keep, before);
 }
 
@@ -121,6 +125,7 @@ void typical_p(Survivors & s, float p, int32_t min_keep) {
         }
         s.narrow(s.nominal(), false);
     }
+    s.disorder();
     const size_t n = reach(s.list(), more_than, nearer, [top](const Candidate & c) { return weight(c, top); });
     cut_in_order(s, n, min_keep, nearer);
     s.narrow(at_least(s.list().size(), min_keep, s), false);

@@ -21,6 +21,12 @@ class Survivors {
     // The list, unless whole(): without -inf, in no order until sort().
     std::vector<Candidate> & list() { return list_; }
 
+    // Whether the list is in the order of sort().
+    bool sorted() const { return sorted_; }
+
+    // After a stage has moved candidates about in the list.
+    void disorder() { sorted_ = false; }
+
     // How many candidates llama.cpp's array would have here: those of logit -inf count, as they do for its stages.
     int64_t nominal() const { return nominal_; }
 

@@ -138,6 +138,13 @@ def test_any_stages_in_any_order_leave_what_the_chain_leaves(
         assert not difference(blank, chain_model, params, row, history)
 
 
+def test_a_list_that_top_k_has_sorted_stays_sorted(blank: Blanks, chain_model: Models) -> None:
+    """Found by the test above: top_p moved candidates about and min_keep kept them so, while what follows relied on the order."""
+    params = msgspec.structs.replace(NEUTRAL, top_k=40, top_p=0.5, min_keep=30, dynatemp_range=0.2, temperature=0.0)
+    row = make_row("normal", 61, 0)
+    assert not difference(blank, chain_model, params, row, [])
+
+
 @pytest.fixture(name="tokenizing_chain", scope="module")
 def tokenizing_chain_fixture(tiny_llama: Path) -> Iterator[ChainModel]:
     """The chain's view of a model with a tokenizer."""
