@@ -9,13 +9,14 @@ import pytest
 from shimmy.commands import banner
 from shimmy.commands.serve import _load, _start_up
 from shimmy.models import served
+from shimmy.models.check import check_model_file
 from tests.api.serving import serving
 
 
 def test_a_bug_in_a_load_leaves_the_server_and_the_other_models_alone(
     tiny_llama: Path, tiny_swa: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    check = served.check_model_file
+    check = check_model_file
 
     def failing(path: Path) -> object:
         if path == tiny_llama:
