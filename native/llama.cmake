@@ -83,9 +83,12 @@ target_include_directories(
   INTERFACE "${llama_source}/include" "${llama_source}/common" "${llama_source}/ggml/include" "${llama_source}/vendor"
 )
 
-# llama.cpp's own benchmarks, out of the same libraries with the same flags: what scripts/bench measures against. Built on demand.
+# llama.cpp's own benchmarks and server, out of the same libraries with the same flags: what scripts/bench measures against. Built
+# on demand; the server without its pages.
 set(LLAMA_TOOLS_INSTALL OFF)
-foreach(peer llama-bench batched-bench)
+set(LLAMA_BUILD_UI OFF)
+set(LLAMA_USE_PREBUILT_UI OFF)
+foreach(peer llama-bench batched-bench mtmd ui server)
   if(EXISTS "${llama_source}/tools/${peer}/CMakeLists.txt") # a source distribution leaves them out
     add_subdirectory("${llama_source}/tools/${peer}" "${CMAKE_CURRENT_BINARY_DIR}/peers/${peer}" EXCLUDE_FROM_ALL)
   endif()
