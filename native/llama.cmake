@@ -88,8 +88,11 @@ target_include_directories(
 set(LLAMA_TOOLS_INSTALL OFF)
 set(LLAMA_BUILD_UI OFF)
 set(LLAMA_USE_PREBUILT_UI OFF)
+set(shimmy_source "${PROJECT_SOURCE_DIR}")
+set(PROJECT_SOURCE_DIR "${llama_source}") # the peers look for their scripts there
 foreach(peer llama-bench batched-bench mtmd ui server)
   if(EXISTS "${llama_source}/tools/${peer}/CMakeLists.txt") # a source distribution leaves them out
     add_subdirectory("${llama_source}/tools/${peer}" "${CMAKE_CURRENT_BINARY_DIR}/peers/${peer}" EXCLUDE_FROM_ALL)
   endif()
 endforeach()
+set(PROJECT_SOURCE_DIR "${shimmy_source}")
