@@ -106,7 +106,9 @@ def test_a_load_that_takes_too_long_is_an_error_that_names_the_setting(tiny_llam
             socket.send(**ASK)
             workers: list[psutil.Process] = []
             while not workers:
-                workers = [child for child in me.children() if child.pid not in before]
+                new = [child for child in me.children() if child.pid not in before]
+                # Not before it runs its own program: until then the server's thread stands still with it.
+                workers = [child for child in new if "shimmy.worker.process" in child.cmdline()]
             workers[0].suspend()
             message = socket.receive()
             assert message["error"]["code"] == "model_failed"
