@@ -51,6 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return FAILED
     else:
         return code
+    finally:
+        _let_go_of_errors()
 
 
 def _prepare_streams() -> None:
@@ -73,6 +75,14 @@ def _prepare_streams() -> None:
 def _discard_output() -> None:
     """What is still buffered must not fail again at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def _let_go_of_errors() -> None:
+    """What nobody reads on stderr must not make Python end with a code of its own, 120."""
+    try:
+        sys.stderr.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 def _run(arguments: list[str]) -> int:

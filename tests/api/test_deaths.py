@@ -7,6 +7,7 @@ import os
 import signal
 import traceback
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -60,8 +61,11 @@ def test_a_whole_answer_whose_worker_dies_is_a_503(server: Running) -> None:
     with Socket(server) as socket:
         socket.send(**LONG)
         socket.receive()
-        server.loop.call_soon_threadsafe(lambda: kill(server))
-        answer = server.post("/api/generate", LONG)
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(server.post, "/api/generate", LONG)
+            server.wait_until(lambda: server.served.admission.active == 3)
+            kill(server)
+            answer = asked.result()
     assert (answer.status, answer.error["code"]) == (503, "model_failed")
     stream.rest()
 

@@ -147,7 +147,7 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(shimmy: Shimmy, long_llama:
         terminal.until(">>> ")
         terminal.type("go on for ever")
         terminal.until("ever\r\n")
-        terminal.until_more(3000)
+        terminal.until_more(300)
         terminal.press(CTRL_C)
         terminal.until(">>> ")
         terminal.press(CTRL_C)  # at the prompt it only begins a new line
