@@ -28,6 +28,7 @@ from shimmy.errors import (
     PayloadTooLarge,
     ShimmyError,
     UnsupportedMediaType,
+    quoted,
 )
 
 log = logging.getLogger("shimmy.api")
@@ -36,6 +37,7 @@ JSON = "application/json"
 _T = TypeVar("_T")
 _REQUEST_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
 _PATH = re.compile(r" - at `\$(.*)`$")
+_SAID = re.compile(r"'(.{100,})'", re.DOTALL)  # a long value, in what msgspec says of it
 _THROWN_AWAY = 1 << 26
 CALLER_GONE = 499  # in the log and the metrics, as nginx counts it
 
@@ -322,7 +324,7 @@ def decode_body(data: bytes | str, kind: type[_T]) -> _T:
         message = str(error)
         found = _PATH.search(message)
         param = found.group(1).lstrip(".") if found else None
-        what = message[: found.start()] if found else message
+        what = _SAID.sub(lambda said: quoted(said.group(1)), message[: found.start()] if found else message)
         raise InvalidRequest(f"{param}: {what}" if param else what, param=param) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidRequest(f"the body is no valid JSON: {error}") from None

@@ -69,7 +69,9 @@ def test_a_client_that_goes_away_during_a_load_leaves_the_load_to_others(tiny_ll
         server.wait_until(lambda: bool(server.server.services.pool.served) and server.served.status == "loading")
         wire.sock.close()
         server.wait_until_idle()
-        server.wait_until(lambda: server.served.status == "ready")
+        server.wait_until(lambda: server.served.status != "loading")
+        assert server.served.status == "ready"
+        assert server.served.restarts == 0
 
 
 def test_a_client_that_goes_away_at_once_leaves_nothing(narrow: Running) -> None:
@@ -79,6 +81,8 @@ def test_a_client_that_goes_away_at_once_leaves_nothing(narrow: Running) -> None
         wire.send(wire.post(LONG))
         wire.sock.close()
     narrow.wait_until_idle()
+    assert narrow.post("/api/generate", {**LONG, "max_tokens": 1}).status == 200
+    assert narrow.served.admission.active == 0
 
 
 def test_a_socket_that_goes_away_frees_its_sequences(narrow: Running) -> None:
@@ -86,7 +90,9 @@ def test_a_socket_that_goes_away_frees_its_sequences(narrow: Running) -> None:
         for name in range(5):
             socket.send(**LONG, id=name)
         narrow.wait_until(lambda: narrow.served.admission.waiting == 3)
+        assert narrow.served.admission.active == 2
     narrow.wait_until_idle()
+    assert narrow.post("/api/generate", {**LONG, "max_tokens": 1}).status == 200
 
 
 def test_nothing_is_left_open_of_clients_that_went_away(narrow: Running) -> None:
@@ -99,3 +105,4 @@ def test_nothing_is_left_open_of_clients_that_went_away(narrow: Running) -> None
         begin(narrow, {**LONG, "stream": True}, b"x" * 1000).sock.close()
         narrow.wait_until_idle()
     narrow.wait_until(lambda: n_open() <= before)
+    assert n_open() <= before

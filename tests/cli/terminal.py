@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from tests.cli.running import Argument, Shimmy
 
 PATIENCE_S = 60.0  # a test that runs into it has found a hang
+_AGAIN_S = 10.0  # long enough for a slow machine: a key too many would take a line with it
 CTRL_C, CTRL_D, UP = "\x03", "\x04", "\x1b[A"
 
 
@@ -44,6 +45,22 @@ class Terminal:
         found = self.seen[self._looked_at : at + len(text)]
         self._looked_at = at + len(text)
         return found
+
+    def interrupt_until(self, text: str) -> None:
+        """Ctrl-C until ``text`` is shown, as a person does it.
+
+        Pressed in the instant before readline waits for a key, CPython's readline takes it only with the next (a signal
+        between the last look and its ``select``), so it is pressed again when nothing has come for a while.
+        """
+        deadline = time.monotonic() + PATIENCE_S
+        self.press(CTRL_C)
+        while (at := self.seen.find(text, self._looked_at)) < 0:
+            if select.select([self._ours], [], [], _AGAIN_S)[0]:
+                assert self._read(deadline), f"it ended after {self.seen!r}"
+            else:
+                self.press(CTRL_C)
+            assert time.monotonic() < deadline, f"no {text!r} in {self.seen[self._looked_at :]!r}"
+        self._looked_at = at + len(text)
 
     def until_more(self, n: int) -> None:
         """Wait until ``n`` more characters are shown."""

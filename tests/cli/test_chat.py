@@ -150,8 +150,7 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(shimmy: Shimmy, long_llama:
         terminal.until_more(300)
         terminal.press(CTRL_C)
         terminal.until(">>> ")
-        terminal.press(CTRL_C)  # at the prompt it only begins a new line
-        terminal.until(">>> ")
+        terminal.interrupt_until(">>> ")  # at the prompt it only begins a new line
         terminal.type("/save talk.json")
         terminal.until("saved 2 messages")
         terminal.type("/quit")
