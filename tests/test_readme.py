@@ -13,6 +13,7 @@ import pytest
 
 from shimmy.usage import USAGE
 from tests.api.serving import PATIENCE_S, Running, serving
+from tests.javascript import run_javascript
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 ADDRESS = "127.0.0.1:11435"
@@ -58,11 +59,5 @@ def test_the_python_program_works_as_printed(served: Running) -> None:
 
 @pytest.mark.slow  # fetches a package
 def test_the_javascript_program_works_as_printed(served: Running, tmp_path: Path) -> None:
-    node, npm = shutil.which("node"), shutil.which("npm")
-    if node is None or npm is None:
-        pytest.skip("Node.js is not installed")
-    subprocess.run([npm, "install", "--silent", "--prefix", tmp_path, "openai"], check=True, timeout=300)
-    script = tmp_path / "ask.mjs"
-    script.write_text(snippet("javascript", served), encoding="utf-8")
-    done = subprocess.run([node, script], capture_output=True, text=True, check=True, timeout=PATIENCE_S)
-    assert done.stdout == "The capital of France is Paris."
+    said = run_javascript(tmp_path, snippet("javascript", served))
+    assert said == "The capital of France is Paris."

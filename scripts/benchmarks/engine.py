@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import random
 import statistics
 import subprocess
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import report
+from arguments import parse_pairs, parser
 from pairs import HEADER, compare
 from peers import ROOT, batched_bench, find_model, llama_bench
 
@@ -161,15 +161,7 @@ async def measure(model: Path, args: argparse.Namespace) -> dict[str, Any]:
 
 def main() -> None:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(prog="scripts/bench engine", description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--model", help="a name from `shimmy list` or a path; the default model where not given")
-    parser.add_argument("--pairs", type=int, default=10)
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--tokens", type=int, default=128, help="generated tokens of each stream")
-    parser.add_argument("--quick", action="store_true", help="3 pairs of 32 tokens: to see that it runs")
-    args = parser.parse_args()
-    if args.quick:
-        args.pairs, args.tokens = 3, 32
+    args = parse_pairs(parser("engine", __doc__), pairs=10, tokens=128, quick=(3, 32))
     model = find_model(args.model)
     found = asyncio.run(measure(model, args))
     starts = start_times(model, 3 if args.quick else 10)

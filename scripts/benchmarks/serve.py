@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import statistics
 import sys
 from collections import defaultdict
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import report
+from arguments import parse_pairs, parser
 from load import Load, completion, drive, health_rate, prompts
 from pairs import HEADER, compare
 from peers import find_model
@@ -89,15 +89,7 @@ def print_found(found: dict[str, Any]) -> None:
 
 def main() -> None:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(prog="scripts/bench serve", description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--model", help="a name from `shimmy list` or a path; the default model where not given")
-    parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--tokens", type=int, default=64, help="generated tokens of each answer")
-    parser.add_argument("--quick", action="store_true", help="2 pairs of 16 tokens: to see that it runs")
-    args = parser.parse_args()
-    if args.quick:
-        args.pairs, args.tokens = 2, 16
+    args = parse_pairs(parser("serve", __doc__), pairs=5, tokens=64, quick=(2, 16))
     model = find_model(args.model)
     found = measure(model, args)
     print_found(found)

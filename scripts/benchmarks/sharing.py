@@ -8,7 +8,6 @@ medians of decoded tokens/s of 1 and of 8 streams, and writes build/bench/sharin
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import os
 import subprocess
@@ -19,6 +18,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import report
+from arguments import parser
 from engine import Ours
 from peers import find_model
 
@@ -85,12 +85,10 @@ async def measure(model: Path, threads: int, rounds: int, tokens: int) -> dict[s
 
 def main() -> None:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(prog="scripts/bench sharing", description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--model", help="a name from `shimmy list` or a path; the default model where not given")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--tokens", type=int, default=48, help="generated tokens of each stream")
-    args = parser.parse_args()
+    made = parser("sharing", __doc__)
+    made.add_argument("--rounds", type=int, default=3)
+    made.add_argument("--tokens", type=int, default=48, help="generated tokens of each stream")
+    args = made.parse_args()
     speeds = asyncio.run(measure(find_model(args.model), args.threads, args.rounds, args.tokens))
     report.print_companies("tokens/s of 1 and 8 streams", speeds, KINDS, COMPANIES)
     report.write("sharing", speeds)

@@ -9,7 +9,6 @@ build/bench/threads.json.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
@@ -19,6 +18,7 @@ from pathlib import Path
 
 import peers
 import report
+from arguments import parser
 
 TOKENS = 16
 LIMIT_S = 45
@@ -97,12 +97,10 @@ COMPANIES = ("alone", "beside a busy thread", "beside its twin")
 
 def main() -> None:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(prog="scripts/bench threads", description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--model", help="a name from `shimmy list` or a path; the default model where not given")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--own-pools", type=Path, help="a llama-batched-bench built with -DSHIMMY_OPENMP=OFF")
-    args = parser.parse_args()
+    made = parser("threads", __doc__)
+    made.add_argument("--rounds", type=int, default=5)
+    made.add_argument("--own-pools", type=Path, help="a llama-batched-bench built with -DSHIMMY_OPENMP=OFF")
+    args = made.parse_args()
     model = peers.find_model(args.model)
     compared = settings(args.own_pools)
     speeds: dict[str, list[float]] = defaultdict(list)

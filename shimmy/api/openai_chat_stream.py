@@ -8,10 +8,10 @@ from typing import Literal
 import msgspec
 
 from shimmy.api.generation import GenerationEvent
-from shimmy.api.openai_chunks import Chunks, encode
-from shimmy.api.openai_fields import Head, PromptProgress, Wishes
+from shimmy.api.openai_chunks import Chunk, Chunks, encode
+from shimmy.api.openai_fields import Head, Wishes
 from shimmy.api.openai_logprobs import ChatLogprobs, chat_logprobs
-from shimmy.api.usage import TimingsAnswer, UsageAnswer, timings_of, usage_of
+from shimmy.api.usage import timings_of, usage_of
 from shimmy.types import Delta, Finished, Progress, ToolCallDelta, Usage
 
 
@@ -49,18 +49,10 @@ class ChunkChoice(msgspec.Struct, frozen=True):
     finish_reason: str | None = None
 
 
-class ChatChunk(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One event. The last before [DONE] has the usage, where that was asked for, and no choices."""
+class ChatChunk(Chunk, frozen=True, omit_defaults=True, kw_only=True):
+    """One event of a stream."""
 
-    id: str
-    object: str
-    created: int
-    model: str
-    system_fingerprint: str
     choices: list[ChunkChoice]
-    usage: UsageAnswer | None = None
-    timings: TimingsAnswer | None = None
-    prompt_progress: PromptProgress | None = None
 
 
 class ChatStream:

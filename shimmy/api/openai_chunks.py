@@ -6,13 +6,26 @@ from collections.abc import Callable
 
 import msgspec
 
-from shimmy.api.openai_fields import Head, Wishes, progress_of
+from shimmy.api.openai_fields import Head, PromptProgress, Wishes, progress_of
 from shimmy.api.sse import DONE
 from shimmy.api.times import RunningTimes
 from shimmy.api.usage import TimingsAnswer, UsageAnswer
 from shimmy.types import Progress
 
 encode = msgspec.json.Encoder().encode
+
+
+class Chunk(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """One event, beside its choices. The last before [DONE] has the usage, where that was asked for, and no choices."""
+
+    id: str
+    object: str
+    created: int
+    model: str
+    system_fingerprint: str
+    usage: UsageAnswer | None = None
+    timings: TimingsAnswer | None = None
+    prompt_progress: PromptProgress | None = None
 
 
 class Chunks:

@@ -7,10 +7,10 @@ from collections.abc import Callable
 import msgspec
 
 from shimmy.api.generation import GenerationEvent
-from shimmy.api.openai_chunks import Chunks, encode
-from shimmy.api.openai_fields import Head, PromptProgress, Wishes
+from shimmy.api.openai_chunks import Chunk, Chunks, encode
+from shimmy.api.openai_fields import Head, Wishes
 from shimmy.api.openai_logprobs import CompletionLogprobs, characters_begun, completion_logprobs
-from shimmy.api.usage import TimingsAnswer, UsageAnswer, sum_of, timings_of, usage_of
+from shimmy.api.usage import sum_of, timings_of, usage_of
 from shimmy.types import Delta, Finished, Progress, Usage
 
 
@@ -23,18 +23,10 @@ class CompletionChoice(msgspec.Struct, frozen=True):
     finish_reason: str | None = None
 
 
-class CompletionChunk(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One event. The last before [DONE] has the usage, where that was asked for, and no choices."""
+class CompletionChunk(Chunk, frozen=True, omit_defaults=True, kw_only=True):
+    """One event of a stream."""
 
-    id: str
-    object: str
-    created: int
-    model: str
-    system_fingerprint: str
     choices: list[CompletionChoice]
-    usage: UsageAnswer | None = None
-    timings: TimingsAnswer | None = None
-    prompt_progress: PromptProgress | None = None
 
 
 class CompletionStream:

@@ -16,6 +16,7 @@ import pytest
 from pydantic import BaseModel
 
 from tests.api.serving import PATIENCE_S, Running, serving
+from tests.javascript import run_javascript
 
 MESSAGES: list[Any] = [{"role": "user", "content": "hello"}]
 GREEDY: dict[str, Any] = {"temperature": 0, "max_tokens": 12}
@@ -160,14 +161,7 @@ console.log(JSON.stringify({ whole: whole.choices[0].message.content, text, widt
 
 @pytest.mark.slow  # fetches a package
 def test_openai_for_javascript_answers_streams_and_embeds(served: Running, tmp_path: Path) -> None:
-    node, npm = shutil.which("node"), shutil.which("npm")
-    if node is None or npm is None:
-        pytest.skip("Node.js is not installed")
-    subprocess.run([npm, "install", "--silent", "--prefix", tmp_path, "openai"], check=True, timeout=300)
-    script = tmp_path / "ask.mjs"
-    script.write_text(_JAVASCRIPT, encoding="utf-8")
-    done = subprocess.run([node, script, served.url], capture_output=True, check=True, timeout=PATIENCE_S)
-    said = msgspec.json.decode(done.stdout)
+    said = msgspec.json.decode(run_javascript(tmp_path, _JAVASCRIPT, served.url))
     assert said["whole"]
     assert said["text"] == said["whole"]
     assert said["width"] > 0

@@ -31,6 +31,17 @@ def kill(server: Running) -> None:
     os.kill(server.served.pid, signal.SIGKILL)
 
 
+def children() -> set[int]:
+    return {child.pid for child in psutil.Process().children()}
+
+
+def new_child(before: set[int]) -> psutil.Process:
+    """The first process of ours that was not there ``before``: the worker that a server has just started."""
+    while not (new := [child for child in psutil.Process().children() if child.pid not in before]):
+        pass
+    return new[0]
+
+
 def die_three_times(server: Running) -> None:
     for _ in range(3):
         assert server.post("/api/generate", ASK).status == 200
@@ -88,14 +99,10 @@ def test_one_that_waits_is_answered_by_the_next_worker(tiny_llama: Path) -> None
 
 def test_a_worker_killed_while_it_loads_is_an_error_for_who_waits(tiny_llama: Path) -> None:
     with serving(tiny_llama) as server:
-        me = psutil.Process()
-        before = {child.pid for child in me.children()}
+        before = children()
         with Socket(server) as socket:
             socket.send(**ASK)
-            workers: list[psutil.Process] = []
-            while not workers:
-                workers = [child for child in me.children() if child.pid not in before]
-            workers[0].kill()
+            new_child(before).kill()
             message = socket.receive()
             assert message["error"]["code"] == "model_failed"
             socket.send(**ASK)
@@ -104,20 +111,17 @@ def test_a_worker_killed_while_it_loads_is_an_error_for_who_waits(tiny_llama: Pa
 
 def test_a_load_that_takes_too_long_is_an_error_that_names_the_setting(tiny_llama: Path) -> None:
     with serving(tiny_llama, load_timeout_s=1) as server:
-        me = psutil.Process()
-        before = {child.pid for child in me.children()}
+        before = children()
         with Socket(server) as socket:
             socket.send(**ASK)
-            workers: list[psutil.Process] = []
-            while not workers:
-                new = [child for child in me.children() if child.pid not in before]
-                # Not before it runs its own program: until then the server's thread stands still with it.
-                workers = [child for child in new if "shimmy.worker.process" in child.cmdline()]
-            workers[0].suspend()
+            worker = new_child(before)
+            while "shimmy.worker.process" not in worker.cmdline():
+                pass  # until it runs its own program the server's thread stands still with it
+            worker.suspend()
             message = socket.receive()
             assert message["error"]["code"] == "model_failed"
             assert "load_timeout_s" in message["error"]["message"]
-            workers[0].wait(PATIENCE_S)  # it was ended, though it does not listen
+            worker.wait(PATIENCE_S)  # it was ended, though it does not listen
         assert server.post(f"/api/models/{server.model}/load").json["status"] == "ready"
 
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
-import socket
-from collections.abc import Iterator
-from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 
 import psutil
 
 from shimmy.api.limits import Limits
-from tests.api.serving import PATIENCE_S, Running, serving
+from tests.api.serving import serving
+from tests.unread import unread
 
 LONG = {"model": "default", "prompt": "hello", "temperature": 0, "max_tokens": 1900, "ignore_eos": True, "stream": True}
 
@@ -34,24 +32,9 @@ def test_a_stream_in_which_nothing_comes_has_a_comment(tiny_llama: Path) -> None
         assert done == "[DONE]"
 
 
-@contextlib.contextmanager
-def unread(server: Running) -> Iterator[HTTPResponse]:
-    """An answer longer than what the sockets hold, of which the head was read."""
-    with contextlib.closing(socket.socket()) as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        sock.settimeout(PATIENCE_S)
-        sock.connect(("127.0.0.1", server.port))
-        connection = HTTPConnection("127.0.0.1", server.port)
-        connection.sock = sock
-        body = json.dumps({"model": "default", "text": "\U0001f600" * 200_000, "pieces": True})
-        connection.request("POST", "/api/tokenize", body, {"Content-Type": "application/json"})
-        with contextlib.closing(connection.getresponse()) as response:
-            yield response
-
-
 def test_a_reader_that_takes_nothing_of_a_long_answer_is_cut_off(tiny_llama: Path) -> None:
     limits = Limits(stall_s=0.1, most_unread=1 << 30)
-    with serving(tiny_llama, limits=limits) as server, unread(server) as response:
+    with serving(tiny_llama, limits=limits) as server, unread(server.port) as response:
         server.wait_until(lambda: not server.server.services.active)
         read = 0
         with contextlib.suppress(ConnectionError):
@@ -61,7 +44,7 @@ def test_a_reader_that_takes_nothing_of_a_long_answer_is_cut_off(tiny_llama: Pat
 
 
 def test_an_answer_has_its_place_until_it_is_sent(tiny_llama: Path) -> None:
-    with serving(tiny_llama, max_active=1) as server, unread(server) as response:
+    with serving(tiny_llama, max_active=1) as server, unread(server.port) as response:
         assert server.get("/api/models").status == 503
         assert len(response.read()) == int(response.headers["Content-Length"])
         server.wait_until(lambda: not server.server.services.active)

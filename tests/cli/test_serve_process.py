@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from tests.cli.running import Shimmy, said
+from tests.unread import unread
 
 PATIENCE_S = 60.0
 ASK = {"model": "default", "prompt": "hello", "temperature": 0, "max_tokens": 4}
@@ -127,21 +128,12 @@ def test_a_stopping_server_ends_what_it_has_begun_and_exits_with_0(shimmy: Shimm
 
 
 def test_a_stopping_server_sends_whole_what_a_slow_reader_has_not_taken(shimmy: Shimmy, tiny_llama: Path) -> None:
-    with serving(shimmy, tiny_llama) as server, contextlib.closing(socket.socket()) as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        sock.settimeout(PATIENCE_S)
-        sock.connect(("127.0.0.1", server.port))
-        connection = HTTPConnection("127.0.0.1", server.port)
-        connection.sock = sock
-        body = json.dumps({"model": "default", "text": "\U0001f600" * 200_000, "pieces": True})
-        connection.request("POST", "/api/tokenize", body, {"Content-Type": "application/json"})
-        response = connection.getresponse()
+    with serving(shimmy, tiny_llama) as server, unread(server.port) as response:
         server.process.send_signal(signal.SIGTERM)
         with contextlib.suppress(ConnectionError):
             while True:
                 socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE_S).close()
         assert len(response.read()) == int(response.headers["Content-Length"]) > 5_000_000
-        connection.close()
         assert server.end() == 0
 
 
