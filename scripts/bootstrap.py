@@ -27,6 +27,7 @@ PYTHON = VENV / "bin" / "python"
 WHOLE = VENV / ".whole"  # says that the environment was made to its end
 STAMP = VENV / ".shimmy-built"
 LOG = ROOT / "build" / "setup.log"
+CONSTRAINTS = ROOT / "scripts" / "constraints.txt"
 
 MEMORY_PER_COMPILER = 1200 * 1024**2  # the largest of llama.cpp's files
 QUIET_SECONDS = 10  # between two lines of progress where stderr is no terminal
@@ -215,9 +216,13 @@ def install(extras: str) -> None:
         stop(f"the build requirements cannot be read: {reason(answer.stderr)}")
     if missing := answer.stdout.splitlines():
         run([*pip, *missing], f"installing {' and '.join(re.split('[<>=]', name)[0] for name in missing)}")
-    target = f"{ROOT}[dev]" if extras == "dev" else str(ROOT)
+    target = (
+        ["--constraint", str(CONSTRAINTS), "--editable", f"{ROOT}[dev]"]
+        if extras == "dev"
+        else ["--editable", str(ROOT)]
+    )
     # Without isolation: the tools' paths stay the same, and so does what is compiled already.
-    run([*pip, "-v", "--no-build-isolation", "--editable", target], "building shimmy")
+    run([*pip, "-v", "--no-build-isolation", *target], "building shimmy")
     # Where PYTHONDONTWRITEBYTECODE is set, as in many containers, every start would compile shimmy's files anew.
     run([str(PYTHON), "-m", "compileall", "-q", str(ROOT / "shimmy")], "compiling shimmy's Python")
     # backend.cmake's warning, which went to the log.
@@ -241,7 +246,7 @@ def static_build_requirements() -> list[str]:
 def content_hash() -> str:
     """A hash over all files that the build reads, apart from llama.cpp's, which llama.pin stands for."""
     total = hashlib.sha256()
-    sources = [ROOT / "CMakeLists.txt", ROOT / "pyproject.toml"]
+    sources = [ROOT / "CMakeLists.txt", ROOT / "pyproject.toml", CONSTRAINTS]
     sources += sorted(path for path in (ROOT / "native").iterdir() if path.is_file() and path.suffix != ".lock")
     for path in sources:
         total.update(f"{path.name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())

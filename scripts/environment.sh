@@ -16,7 +16,7 @@ is_current() {
     [ "$built_llama" = "llama.cpp ${SHIMMY_LLAMA_CPP_DIR:-pinned}" ] || return 1
     [ "$1" = run ] || [ "$built_extras" = "extras dev" ] || return 1
     [ -x "$root/.venv/bin/python" ] || return 1
-    [ -z "$(find "$root/native" "$root/CMakeLists.txt" "$root/pyproject.toml" \
+    [ -z "$(find "$root/native" "$root/CMakeLists.txt" "$root/pyproject.toml" "$here/constraints.txt" \
         -path "$root/native/llama.cpp" -prune -o -newer "$stamp" -print)" ]
 }
 

@@ -7,9 +7,12 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
 TOOLS = ("sh", "readlink", "dirname", "find")
@@ -158,3 +161,17 @@ def test_a_change_below_native_changes_the_hash_of_the_content(checkout: Path, m
     assert bootstrap.content_hash() == before
     (checkout / "native" / "added.cpp").touch()
     assert bootstrap.content_hash() != before
+
+
+def test_the_development_environment_has_one_version_of_each_requirement() -> None:
+    lines = (ROOT / "scripts" / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pinned = {}
+    for line in lines:
+        if not line.startswith("#"):
+            name, version = line.split("==")
+            pinned[canonicalize_name(name)] = version
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    asked = [Requirement(text) for text in [*project["dependencies"], *project["optional-dependencies"]["dev"]]]
+    for requirement in asked:
+        if requirement.name != "pip":  # the environment's own
+            assert pinned[canonicalize_name(requirement.name)] in requirement.specifier, requirement.name
