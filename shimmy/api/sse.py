@@ -101,6 +101,8 @@ class EventStream:
         if not self._chunked:
             handler.request.headers.pop("Connection", None)  # Tornado would promise the client to keep it open
             handler.set_header("Connection", "close")
+        # Each event at once, and not when the one before it was acknowledged; Tornado sets it back for the next request.
+        self._stream.set_nodelay(True)
         handler.flush()
         self._outgoing = Outgoing(self._stream, handler.services.limits)
         return self._outgoing

@@ -17,6 +17,7 @@ import traceback
 from collections.abc import Callable
 from queue import SimpleQueue
 
+from shimmy.engine.answers import cancelled
 from shimmy.engine.embedding import EmbeddingQueue
 from shimmy.engine.embedding_engine import EmbeddingEngine
 from shimmy.engine.engine import Engine
@@ -61,6 +62,7 @@ class Worker:
         self._writer = FrameWriter(sock)
         self._loads: SimpleQueue[Load] = SimpleQueue()
         self._requests: SimpleQueue[tuple[float, Request | Abort]] = SimpleQueue()  # and when they came
+        self._unwanted: set[int] = set()  # aborted, and perhaps not prepared yet
         self._preparing_since = 0.0
         self._engine: Engine | EmbeddingEngine | None = None
         self._neighbours: Neighbours | None = None
@@ -137,9 +139,10 @@ class Worker:
                     self._loads.put(command)
                     watcher.start()
                 case Abort():
+                    self._unwanted.add(command.id)  # if it is still to be prepared it need not be
                     if self._engine is not None:
                         self._engine.abort(command.id)  # at once: preparation may be busy with somebody else's prompt
-                    self._requests.put((0.0, command))  # again behind its request, if that is still to be prepared
+                    self._requests.put((0.0, command))  # again behind its request, if that is being prepared
                 case _:
                     self._requests.put((time.monotonic(), command))
         os._exit(0)
@@ -153,13 +156,17 @@ class Worker:
         return Pong(n, time.monotonic() - started if started else 0.0, engine.stats(), shared)
 
     def _prepare(self, loaded: LoadedModel) -> None:
-        """Requests one by one, in order; an abort behind its request finds it in the engine."""
+        """Requests one by one, in order; an abort behind its request finds it in the engine, or it was not prepared at all."""
         engine = self._engine
         assert engine is not None
         while True:
             arrived_at, command = self._requests.get()
             if isinstance(command, Abort):
+                self._unwanted.discard(command.id)
                 engine.abort(command.id)
+                continue
+            if command.request.id in self._unwanted:
+                self._emit([cancelled(command.request.id)])
                 continue
             self._preparing_since = time.monotonic()
             try:

@@ -9,8 +9,8 @@ from typing import Any
 import psutil
 import pytest
 
-from shimmy.errors import ContextLengthExceeded, InvalidRequest, ShimmyError, WorkerDied
-from shimmy.types import Delta, Finished, GenerateRequest, Message, Progress
+from shimmy.errors import Cancelled, ContextLengthExceeded, InvalidRequest, ShimmyError, WorkerDied
+from shimmy.types import Delta, Finished, GenerateRequest, Message, Progress, TokenizeRequest
 from shimmy.worker.client import WorkerClient
 from tests.tiny.models import WRITERS, write_llama
 from tests.wide import WIDE, write_wide
@@ -159,6 +159,23 @@ def test_an_abort_in_the_queue_ends_that_request_only(long_llama: Path) -> None:
             assert not first.done()
             worker.abort(1)
             assert (await first).finished.reason == "cancelled"
+
+    run(body())
+
+
+def test_an_aborted_request_is_not_prepared_any_more(tiny_llama: Path) -> None:
+    async def body() -> None:
+        async with ready(tiny_llama) as (worker, _):
+            # Preparing it takes a second, and those behind it wait for that.
+            first = asyncio.create_task(worker.tokenize(TokenizeRequest(1, "hello " * 170_000)))
+            second = asyncio.create_task(collect(worker, request(2, grammar="this is none")))
+            await asyncio.sleep(0)  # both are sent
+            worker.abort(2)
+            with pytest.raises(Cancelled):  # and not what is wrong with its grammar
+                await second
+            assert len((await first).tokens) > 170_000
+            with pytest.raises(InvalidRequest):
+                await collect(worker, request(2, grammar="this is none"))
 
     run(body())
 
