@@ -15,6 +15,7 @@ from tornado.netutil import bind_sockets
 from tornado.web import Application
 
 from shimmy.api.base import UnknownPath
+from shimmy.api.bodies import BodyMemory
 from shimmy.api.departures import Departures
 from shimmy.api.hosts import Hosts, is_loopback
 from shimmy.api.journal import Journal
@@ -54,6 +55,7 @@ def make_services(config: Config, keys: KeyRing, limits: Limits) -> Services:
         ticker=Ticker(),
         journal=Journal(metrics),
         limits=limits,
+        bodies=BodyMemory(max(limits.most_arriving, config.max_body)),
     )
 
 

@@ -7,7 +7,8 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from functools import wraps
 from types import TracebackType
 from typing import Any, ClassVar, TypeVar
 
@@ -15,7 +16,7 @@ import msgspec
 from tornado.iostream import IOStream, StreamBufferFullError, StreamClosedError
 from tornado.web import HTTPError, RequestHandler, stream_request_body
 
-from shimmy.api.bounds import check_size
+from shimmy.api.bodies import THROWN_AWAY, IncomingBody, decode_body
 from shimmy.api.errors import error_json, kind_of, retry_after
 from shimmy.api.keys import ANYBODY
 from shimmy.api.outgoing import LastBytes
@@ -28,7 +29,6 @@ from shimmy.errors import (
     PayloadTooLarge,
     ShimmyError,
     UnsupportedMediaType,
-    quoted,
 )
 
 log = logging.getLogger("shimmy.api")
@@ -36,10 +36,17 @@ log = logging.getLogger("shimmy.api")
 JSON = "application/json"
 _T = TypeVar("_T")
 _REQUEST_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
-_PATH = re.compile(r" - at `\$(.*)`$")
-_SAID = re.compile(r"'(.{100,})'", re.DOTALL)  # a long value, in what msgspec says of it
-_THROWN_AWAY = 1 << 26
+_METHODS = ("get", "post", "delete")
 CALLER_GONE = 499  # in the log and the metrics, as nginx counts it
+
+
+def _begun(method: Callable[..., _T]) -> Callable[..., _T]:
+    @wraps(method)
+    def begin_first(handler: ApiHandler, *args: str, **kwargs: str) -> _T:
+        handler.begin()
+        return method(handler, *args, **kwargs)
+
+    return begin_first
 
 
 class _AnyMethod(tuple[str, ...]):
@@ -67,15 +74,22 @@ class ApiHandler(RequestHandler):
     route: ClassVar[str] = ""
     SUPPORTED_METHODS = _AnyMethod()
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Tornado calls nothing of ours between the end of a body and the method, which therefore begins with ``begin``."""
+        super().__init_subclass__(**kwargs)
+        for name in _METHODS:
+            if name in vars(cls):
+                setattr(cls, name, _begun(vars(cls)[name]))
+
     def initialize(self, services: Services) -> None:
         """Called by Tornado with what the application was made with."""
         self.services = services
         self.client = ANYBODY
         self.started = time.monotonic()
         self.error_code: str | None = None
-        self._chunks: list[bytes] = []
-        self._n_body = self._n_answer = 0
-        self._counted = self._noted = False
+        self._body = IncomingBody(services.config.max_body, services.bodies, kept=self.request.method == "POST")
+        self._n_answer = 0
+        self._expected = self._counted = self._noted = False
         self._gone = False
         self._task: asyncio.Task[Any] | None = None
         given = self.request.headers.get("X-Request-Id", "")
@@ -96,33 +110,34 @@ class ApiHandler(RequestHandler):
         if not self.needs_key or self.request.method == "OPTIONS":
             return
         self.client = self.identify()
+        payer = self.client or self.request.remote_ip or ""
         if self.needs_place:
-            self.services.admit(self.client or self.request.remote_ip or "")
-            self._counted = True
+            self.services.let_in(payer)
         else:
-            self.services.rates.take(self.client or self.request.remote_ip or "")
+            self.services.rates.take(payer)
         self._check_body_head()
+        self.services.expect()
+        self._expected = True
+
+    def begin(self) -> None:
+        """The body is there, and the handler's method begins: now the request takes its place. Raises ServerBusy."""
+        if self._expected and self.needs_place:
+            self.services.enter()
+            self._counted = True
+        self._end_expectation()
 
     def data_received(self, chunk: bytes) -> None:
-        """A piece of the body. What is over the limit is read and thrown away, so that its sender comes to read the answer.
-
-        Far over the limit the answer is given at once, and the connection closed.
-        """
+        """A piece of the body; far over the limit the answer is given at once, and the connection closed."""
         if self._finished:
             return
-        self._n_body += len(chunk)
-        limit = self.services.config.max_body
-        if self._n_body <= limit:
-            if self.request.method == "POST":  # no other's body is read
-                self._chunks.append(chunk)
-            return
-        self._chunks.clear()
-        if self._n_body > limit + _THROWN_AWAY:
-            self.answer_error(PayloadTooLarge(limit))
+        try:
+            self._body.take(chunk)
+        except PayloadTooLarge as error:
+            self.answer_error(error)
 
     def allowed_methods(self) -> list[str]:
         """Those that the handler defines, and OPTIONS."""
-        own = [name for name in ("GET", "POST", "DELETE") if _defines(type(self), name.lower())]
+        own = [name for name in map(str.upper, _METHODS) if _defines(type(self), name.lower())]
         return [*own, *(["HEAD"] if "GET" in own else []), "OPTIONS"]
 
     async def head(self, *args: str, **kwargs: str) -> None:
@@ -142,12 +157,11 @@ class ApiHandler(RequestHandler):
         self.finish()
 
     def body(self, kind: type[_T]) -> _T:
-        """The body as ``kind``; an empty one counts as ``{}``. Raises InvalidRequest naming the field, PayloadTooLarge."""
-        if self._n_body > self.services.config.max_body:
-            raise PayloadTooLarge(self.services.config.max_body)
-        data = b"".join(self._chunks) or b"{}"
-        self._chunks.clear()
-        return decode_body(data, kind)
+        """The body as ``kind``; an empty one counts as ``{}``.
+
+        Raises InvalidRequest naming the field, PayloadTooLarge, and ServerBusy where there was no room for it.
+        """
+        return decode_body(self._body.whole() or b"{}", kind)
 
     def answer(self, value: object, status: int = 200) -> None:
         """Finish with ``value`` as JSON."""
@@ -241,6 +255,8 @@ class ApiHandler(RequestHandler):
         if self._noted:
             return
         self._noted = True
+        self._body.drop()
+        self._end_expectation()
         status = CALLER_GONE if self._gone else self.get_status()
         if self._counted:
             self.services.leave_when_written(self.stream)
@@ -254,6 +270,11 @@ class ApiHandler(RequestHandler):
             code=self.error_code,
             quiet=not self.needs_key,
         )
+
+    def _end_expectation(self) -> None:
+        if self._expected:
+            self._expected = False
+            self.services.expect_no_more()
 
     def _set_own_headers(self) -> None:
         """Those that each answer has, whatever it is."""
@@ -292,7 +313,7 @@ class ApiHandler(RequestHandler):
             raise UnsupportedMediaType(f"Content-Type is {kind}: send {JSON}")
         length, limit = headers.get("Content-Length", ""), self.services.config.max_body
         readable = (
-            limit if "Expect" in headers else limit + _THROWN_AWAY
+            limit if "Expect" in headers else limit + THROWN_AWAY
         )  # who asks before it sends has its answer at once
         if length.isdigit() and int(length[:20]) > readable:
             raise PayloadTooLarge(limit)
@@ -313,23 +334,6 @@ class UnknownPath(ApiHandler):
         self._check_caller()
         self.identify()
         raise NotFound(f"there is no {self.request.path}: /docs shows what there is")
-
-
-def decode_body(data: bytes | str, kind: type[_T]) -> _T:
-    """JSON as ``kind``. Raises InvalidRequest naming the field that is wrong, and for what bounds.py does not allow."""
-    check_size(data)
-    try:
-        return msgspec.json.decode(data, type=kind)
-    except msgspec.ValidationError as error:
-        message = str(error)
-        found = _PATH.search(message)
-        param = found.group(1).lstrip(".") if found else None
-        what = _SAID.sub(lambda said: quoted(said.group(1)), message[: found.start()] if found else message)
-        raise InvalidRequest(f"{param}: {what}" if param else what, param=param) from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidRequest(f"the body is no valid JSON: {error}") from None
-    except RecursionError:
-        raise InvalidRequest("the body is no valid JSON that can be read: it is nested too deep") from None
 
 
 def _as_error(status: int, error: BaseException | None) -> ShimmyError:

@@ -13,6 +13,7 @@ class Limits(NamedTuple):
     silence_s        of a stream, until it says that it is still there
     abort_s          from when a generation is told to end, its time being over, until it is given up
     most_unread      bytes that wait for one reader; more cut it off
+    most_arriving    bytes of bodies that are not there yet, of all requests together, without the first 64 KiB of each
     most_keyless     sockets that have not sent their key yet; keyless_body: bytes of a message of theirs
     """
 
@@ -22,5 +23,6 @@ class Limits(NamedTuple):
     silence_s: float = 15.0
     abort_s: float = 30.0  # a step takes seconds at most
     most_unread: int = 1 << 20
+    most_arriving: int = 1 << 28
     most_keyless: int = 64
     keyless_body: int = 1 << 14

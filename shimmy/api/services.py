@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from tornado.iostream import IOStream
 
+from shimmy.api.bodies import BodyMemory
 from shimmy.api.departures import Departures
 from shimmy.api.hosts import Hosts
 from shimmy.api.journal import Journal
@@ -35,7 +36,9 @@ def _set_event() -> asyncio.Event:
 class Services:
     """One server's parts; made by server.py. The loop that the server runs in owns all of them.
 
-    active     requests that are being answered; ``idle`` is set while there are none
+    active     requests that are being answered
+    expected   requests that were let in and whose bodies are on their way; ``idle`` is set while there are none of both
+    bodies     what these hold
     keyless    open sockets whose key has not come yet
     stopping   the server takes no more requests; ``stop_listeners`` are called when that begins
     """
@@ -51,20 +54,35 @@ class Services:
     ticker: Ticker
     journal: Journal
     limits: Limits
+    bodies: BodyMemory
     active: int = 0
+    expected: int = 0
     idle: asyncio.Event = field(default_factory=_set_event)
     stopping: bool = False
     stop_listeners: set[Callable[[], None]] = field(default_factory=set)
     keyless: int = 0
     started_at: float = field(default_factory=time.monotonic)
 
-    def admit(self, client: str) -> None:
-        """One more request of ``client`` is being answered. Raises ServerBusy, RateLimited."""
+    def let_in(self, client: str) -> None:
+        """A request of ``client`` may send its body, for which it holds no place. Raises ServerBusy, RateLimited."""
         if self.stopping:
             raise ServerBusy("the server is stopping", retry_after=_RETRY_S)
         self.rates.take(client)
-        if self.active >= self.config.max_active:
-            raise ServerBusy(f"{self.active} requests are being answered: try again later", retry_after=_RETRY_S)
+        self._check_places()
+
+    def expect(self) -> None:
+        """The body of one more request is on its way."""
+        self.expected += 1
+        self.idle.clear()
+
+    def expect_no_more(self) -> None:
+        """It is there, or will not come."""
+        self.expected -= 1
+        self._note_idle()
+
+    def admit(self, client: str) -> None:
+        """A request of ``client`` that is there is being answered. Raises ServerBusy, RateLimited."""
+        self.let_in(client)
         self.enter()
 
     def stop(self) -> None:
@@ -74,7 +92,8 @@ class Services:
             listener()
 
     def enter(self) -> None:
-        """One more request is being answered."""
+        """One more request that was let in is being answered, also where the server is stopping. Raises ServerBusy."""
+        self._check_places()
         self.active += 1
         self.idle.clear()
 
@@ -88,5 +107,12 @@ class Services:
     def leave(self) -> None:
         """Its answer is done."""
         self.active -= 1
-        if not self.active:
+        self._note_idle()
+
+    def _note_idle(self) -> None:
+        if not self.active and not self.expected:
             self.idle.set()
+
+    def _check_places(self) -> None:
+        if self.active >= self.config.max_active:
+            raise ServerBusy(f"{self.active} requests are being answered: try again later", retry_after=_RETRY_S)

@@ -10,7 +10,8 @@ import time
 from tornado.iostream import IOStream, StreamClosedError
 from tornado.websocket import WebSocketHandler, WebSocketProtocol13
 
-from shimmy.api.base import CALLER_GONE, ApiHandler, decode_body
+from shimmy.api.base import CALLER_GONE, ApiHandler
+from shimmy.api.bodies import decode_body
 from shimmy.api.errors import kind_of
 from shimmy.api.generation import Generation, GenerationEvent
 from shimmy.api.keys import ANYBODY
