@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 from msgspec import Meta
@@ -14,6 +14,7 @@ from shimmy.api.generation import Answers, Collected, Generation, GenerationEven
 from shimmy.api.routes import Operation, Route
 from shimmy.api.sampling import NATIVE_TEMPERATURE, SamplingFields
 from shimmy.api.sse import DONE, EventStream
+from shimmy.api.unsupported import Neutral
 from shimmy.api.usage import TimingsAnswer, UsageAnswer, timings_of, usage_of
 from shimmy.errors import InvalidRequest
 from shimmy.models.catalog import Entry
@@ -33,6 +34,8 @@ class NativeRequest(SamplingFields, kw_only=True):
     stream   answer with events, as the text comes
     chat     put the prompt through the model's chat template, as a user's message
     suffix   fill the gap between the prompt and this text, with a model that can
+    n, logprobs, top_logprobs, echo, response_format, messages, max_completion_tokens    only OpenAI's routes know it: null, or what asks for nothing
+    tools, tool_choice, reasoning_effort, chat_template_kwargs, timings_per_token, return_progress    only OpenAI's routes know it: null, or what asks for nothing
     """
 
     model: Name
@@ -41,9 +44,40 @@ class NativeRequest(SamplingFields, kw_only=True):
     stream: bool | None = None
     chat: bool | None = None
     suffix: str | None = None
+    n: Any = None
+    logprobs: Any = None
+    top_logprobs: Any = None
+    echo: Any = None
+    response_format: Any = None
+    tools: Any = None
+    tool_choice: Any = None
+    messages: Any = None
+    max_completion_tokens: Any = None
+    reasoning_effort: Any = None
+    chat_template_kwargs: Any = None
+    timings_per_token: Any = None
+    return_progress: Any = None
+
+    neutral: ClassVar[Neutral] = {
+        **SamplingFields.neutral,
+        "n": (1,),
+        "logprobs": (False,),
+        "top_logprobs": (0,),
+        "echo": (False,),
+        "response_format": ({"type": "text"},),
+        "tools": ([],),
+        "tool_choice": ("none", "auto"),
+        "messages": (),
+        "max_completion_tokens": (),
+        "reasoning_effort": (),
+        "chat_template_kwargs": ({},),
+        "timings_per_token": (False,),
+        "return_progress": (False,),
+    }
 
     def to_generate(self, entry: Entry) -> GenerateRequest:
         """What the worker is asked. Raises InvalidRequest."""
+        self.check_supported()
         if not self.prompt and self.suffix is None:
             raise InvalidRequest("prompt: the prompt is empty", param="prompt")
         if self.chat and self.suffix is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 from msgspec import Meta
@@ -16,6 +16,7 @@ from shimmy.api.openai_format import ResponseFormat, schema_of
 from shimmy.api.openai_logprobs import completion_logprobs
 from shimmy.api.routes import Operation, Route
 from shimmy.api.sse import EventStream
+from shimmy.api.unsupported import Neutral
 from shimmy.api.usage import TimingsAnswer, UsageAnswer, sum_of, timings_of, usage_of
 from shimmy.config import Config
 from shimmy.errors import InvalidRequest
@@ -33,6 +34,7 @@ class CompletionRequest(OpenAIFields, kw_only=True):
     logprobs   how many of the most likely tokens at each place
     echo       the answer begins with the prompt
     suffix     fill the gap between the prompt and this text, with a model that can
+    tools, tool_choice    they go with a chat: null, or what asks for nothing
     """
 
     prompt: str | Prompts
@@ -40,6 +42,10 @@ class CompletionRequest(OpenAIFields, kw_only=True):
     echo: bool | None = None
     suffix: str | None = None
     response_format: ResponseFormat | None = None
+    tools: Any = None
+    tool_choice: Any = None
+
+    neutral: ClassVar[Neutral] = {**OpenAIFields.neutral, "tools": ([],), "tool_choice": ("none", "auto")}
 
     def prompts(self) -> list[str | list[int]]:
         """Each of the prompts. Raises InvalidRequest."""

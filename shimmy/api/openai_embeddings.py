@@ -16,6 +16,7 @@ from shimmy.api.base import ApiHandler
 from shimmy.api.bounds import Name, Prompts, check_prompts
 from shimmy.api.routes import Operation, Route
 from shimmy.api.running import CancellableWork
+from shimmy.api.unsupported import UnsupportedFields
 from shimmy.errors import GenerationFailed, InvalidRequest
 from shimmy.models.served import ReadyModel, ServedModel
 from shimmy.types import MAX_INPUTS, Embedded, EmbedRequest
@@ -23,7 +24,7 @@ from shimmy.types import MAX_INPUTS, Embedded, EmbedRequest
 _NUMBERS_A_TURN = 16_384  # a few milliseconds
 
 
-class EmbeddingsRequest(msgspec.Struct, kw_only=True):
+class EmbeddingsRequest(UnsupportedFields, kw_only=True):
     """Texts to turn into vectors: one or several, as text or tokens.
 
     dimensions       the first so many numbers of each vector, which then has length 1 again
@@ -86,6 +87,7 @@ class EmbeddingsHandler(ApiHandler):
 
     async def _embed(self) -> None:
         asked = self.body(EmbeddingsRequest)
+        asked.check_supported()
         inputs = asked.inputs()
         model = await self.services.pool.find(asked.model)
         request = EmbedRequest(ReadyModel.next_id(), inputs, dimensions=asked.dimensions)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 from msgspec import Meta
@@ -36,7 +36,6 @@ class OpenAIFields(SamplingFields, kw_only=True):
     stream           answer with events, as the text comes; stream_options: what else they say
     n                answers to each prompt, up to --parallel
     timings_per_token    each chunk has the times so far; return_progress: chunks while the prompt is computed
-    audio, modalities, prediction, best_of, functions, function_call, web_search_options, keep_alive    not offered: only values that ask for nothing are taken
     user             whoever the client's user is; of no effect
     """
 
@@ -48,14 +47,6 @@ class OpenAIFields(SamplingFields, kw_only=True):
     user: str | None = None
     timings_per_token: bool | None = None
     return_progress: bool | None = None
-    audio: Any = None
-    modalities: Any = None
-    prediction: Any = None
-    best_of: Any = None
-    functions: Any = None
-    function_call: Any = None
-    web_search_options: Any = None
-    keep_alive: Any = None
 
     @property
     def n_answers(self) -> int:
@@ -73,10 +64,7 @@ class OpenAIFields(SamplingFields, kw_only=True):
 
     def check(self, config: Config) -> None:
         """Raise InvalidRequest for what cannot be honoured."""
-        for name, neutral in _UNSUPPORTED.items():
-            value = getattr(self, name)
-            if value is not None and value not in neutral:
-                raise InvalidRequest(f"{name}: it is not supported; leave it out", param=name)
+        self.check_supported()
         if self.n_answers > config.parallel:
             message = f"n: {self.n_answers} answers at once are over --parallel, which is {config.parallel}"
             raise InvalidRequest(message, param="n")
@@ -93,19 +81,6 @@ class OpenAIFields(SamplingFields, kw_only=True):
                 sampling = msgspec.structs.replace(sampling, seed=(seed + index) % 2**32)
             requests.append(msgspec.structs.replace(request, id=ReadyModel.next_id(), sampling=sampling))
         return requests
-
-
-_UNSUPPORTED: dict[str, tuple[Any, ...]] = {
-    "audio": (),
-    "modalities": (["text"], []),
-    "prediction": (),
-    "best_of": (1,),
-    "functions": ([],),
-    "function_call": ("none",),
-    "web_search_options": (),
-    "keep_alive": (),
-}
-"""With their neutral values, besides null."""
 
 
 class Wishes(NamedTuple):

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, get_args
 import msgspec
 from msgspec import Meta
 
+from shimmy.api.unsupported import UnsupportedFields
 from shimmy.errors import InvalidRequest
 from shimmy.models.advice import advised
 from shimmy.models.metadata import ModelMetadata
@@ -27,7 +28,7 @@ Stage = Literal["penalties", "dry", "top_n_sigma", "top_k", "typ_p", "top_p", "m
 assert set(get_args(Stage)) == set(SAMPLERS)
 
 
-class SamplingFields(msgspec.Struct, kw_only=True):
+class SamplingFields(UnsupportedFields, kw_only=True):
     """How the answer is drawn; null or absent is the default. The names are OpenAI's, and llama-server's for what OpenAI has not.
 
     temperature  0 is greedy, 1 as the model has it, higher is more varied
@@ -125,4 +126,4 @@ class SamplingFields(msgspec.Struct, kw_only=True):
 
 
 _OWN = {"stop", "grammar", "json_schema", "cache_prompt", "seed", "samplers", "dry_sequence_breakers"}
-_PLAIN = tuple(name for name in SamplingFields.__struct_fields__ if name not in _OWN)
+_PLAIN = tuple(name for name in SamplingFields.__annotations__ if name not in _OWN)
