@@ -74,7 +74,8 @@ class WorkerClient:
         self._n_pings = 0
         self._stderr = b""
         self._show_log = False
-        self._closed = False
+        self._closed_for: str | None = None  # what ``close`` was called for
+        self._ended_by: str | None = None  # why nothing can be sent any more
 
     @property
     def pid(self) -> int:
@@ -84,7 +85,12 @@ class WorkerClient:
     @property
     def alive(self) -> bool:
         """Whether requests can be sent."""
-        return self._process is not None and not self._closed
+        return self._process is not None and self._ended_by is None
+
+    @property
+    def death(self) -> WorkerDied | None:
+        """Why no request can be sent any more; None before that has been said to those that were at work."""
+        return WorkerDied(self._ended_by) if self._ended_by is not None else None
 
     async def start(self, new: NewWorker | None = None, *, show_log: bool = False) -> None:
         """Take over a ``new`` process, or start one; ``show_log`` passes its stderr on. Raises ShimmyError as NewWorker does."""
@@ -206,12 +212,13 @@ class WorkerClient:
     async def ended(self) -> ShimmyError:
         """Wait until the process is gone; why it ended."""
         await asyncio.shield(self._tasks[1])
-        return self._death()
+        return self.death or WorkerDied(self._exit())
 
     async def close(self, why: str = "the worker was closed") -> None:
         """End the process, also in the middle of a step, and wait for it; its requests fail with ``why``. Twice is allowed."""
         if self._process is None:
             return
+        self._closed_for = self._closed_for or why  # before the end can be seen: whoever sees it first says this
         if self._connection is not None:
             self._connection.close()
         if not await self._ended(_END_WAIT_S):
@@ -220,14 +227,14 @@ class WorkerClient:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._fail_all(WorkerDied(why))
+        self._fail_all(self._closed_for)
 
     def _send(self, command: Command) -> None:
         self._write(command_frame(command))
 
     def _write(self, data: bytes) -> None:
-        if self._connection is None or self._closed:
-            raise self._death()
+        if self._connection is None or not self.alive:
+            raise self.death or WorkerDied(self._exit())
         self._connection.write(data)
 
     async def _ended(self, seconds: float) -> bool:
@@ -249,16 +256,16 @@ class WorkerClient:
 
     async def _watch(self, connection: Connection, process: subprocess.Popen[bytes]) -> None:
         """Wait until no report will come any more, and say so to all who wait for one."""
-        error: ShimmyError | None = None
+        why: str | None = None
         if (reason := await connection.ended()) is not None:
-            error = WorkerDied(f"the model's process was ended: a report of it failed ({reason})")
+            why = f"the model's process was ended: a report of it failed ({reason})"
             process.kill()
         if not await self._ended(_END_WAIT_S):  # a process without its socket is of no use
             process.kill()
             await self._ended(_END_WAIT_S)
         with contextlib.suppress(TimeoutError):  # what it said last may still be in the pipe
             await asyncio.wait_for(asyncio.shield(self._tasks[0]), 1.0)
-        self._fail_all(error or self._death())
+        self._fail_all(why or self._closed_for or self._exit())
 
     def _handle(self, body: memoryview) -> None:
         """One report. Most are the events of a step, and most of these a little text: this is the way of every token."""
@@ -290,18 +297,20 @@ class WorkerClient:
                 if (answer := self._pings.pop(report.n, None)) is not None and not answer.done():
                     answer.set_result(report)
 
-    def _fail_all(self, error: ShimmyError) -> None:
-        self._closed = True
+    def _fail_all(self, why: str) -> None:
+        if self._ended_by is not None:
+            return
+        self._ended_by = why
         if self._loading is not None and not self._loading.done():
-            self._loading.set_exception(error)
+            self._loading.set_exception(WorkerDied(why))
         sinks, self._requests = self._requests, {}
         for sink in sinks.values():
-            sink(error)
+            sink(WorkerDied(why))
         for answer in self._pings.values():
             if not answer.done():
-                answer.set_exception(error)
+                answer.set_exception(WorkerDied(why))
         self._pings.clear()
 
-    def _death(self) -> WorkerDied:
+    def _exit(self) -> str:
         code = self._process.poll() if self._process is not None else None
-        return WorkerDied(death_message(code, self._stderr.decode("utf-8", "replace")))
+        return death_message(code, self._stderr.decode("utf-8", "replace"))

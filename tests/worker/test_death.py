@@ -126,6 +126,32 @@ def test_close_ends_a_worker_in_the_middle_of_a_load(hanging_llama: Path) -> Non
     run(body())
 
 
+def test_a_close_says_why_also_where_another_sees_the_end_first(
+    long_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body() -> None:
+        async with ready(long_llama, **ROOM) as (worker, _):
+            asking = asyncio.create_task(collect(worker, request(1, max_tokens=60_000)))
+            await pong_when(worker, lambda pong: stats(pong, "tokens_drawn") > 0)
+            ended = worker._ended
+
+            async def late(seconds: float) -> bool:
+                gone = await ended(seconds)
+                if asyncio.current_task() is closing:
+                    await asyncio.wait([asking])
+                return gone
+
+            monkeypatch.setattr(worker, "_ended", late)
+            closing = asyncio.create_task(worker.close("it was put away"))
+            with pytest.raises(WorkerDied, match="it was put away"):
+                await asking
+            await closing
+            with pytest.raises(WorkerDied, match="it was put away"):
+                await worker.ping()
+
+    run(body())
+
+
 FRONT_END = """
 import asyncio, sys
 from pathlib import Path
