@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import deque
-from pathlib import Path
 
 from shimmy.errors import ModelFailed, ShimmyError, WorkerDied
 
@@ -67,26 +65,14 @@ class Failures:
         self._died = False
 
     def note_unload(self) -> None:
-        """What is loaded next is no restart."""
+        """It was somebody's wish: what was before does not count, and what is loaded next is no restart."""
         self._died = False
+        self.forget()
 
     def forget(self) -> None:
         """Try again, whatever there was."""
         self._found = None
         self._crashes.clear()
-
-
-def stamp_of(*paths: Path | None) -> object:
-    """What changes when one of these files does."""
-    return [_stamp(path) for path in paths if path is not None]
-
-
-def _stamp(path: Path) -> object:
-    try:
-        status = os.stat(path)  # noqa: PTH116 - as in the metadata's cache
-    except OSError:
-        return None
-    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _copy(error: ShimmyError) -> ShimmyError:

@@ -10,12 +10,13 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from itertools import count
 
 from shimmy.config import Config
-from shimmy.errors import ModelFailed, ServerBusy, ShimmyError, UsageError, WorkerDied
+from shimmy.errors import InvalidRequest, ModelFailed, ServerBusy, ShimmyError, UsageError, WorkerDied
 from shimmy.models.admission import Admission
 from shimmy.models.catalog import Entry
 from shimmy.models.check import check_model_file
-from shimmy.models.failures import Failures, stamp_of
+from shimmy.models.failures import Failures
 from shimmy.models.launch import load_command, read_template
+from shimmy.models.stamp import stamp_of
 from shimmy.types import ModelStatus
 from shimmy.worker.client import WorkerClient
 from shimmy.worker.protocol import Loaded, Pong
@@ -189,8 +190,11 @@ class ServedModel:
             await asyncio.wait([self._loading])
 
     async def _get_ready(self) -> ReadyModel:
-        if self._ready is not None and self._ready.worker.alive:
-            return self._ready
+        if (ready := self._ready) is not None:
+            if (death := ready.worker.death) is None:
+                return ready
+            # Its requests gave their places back before ``_watch`` was told: what forbids another load must be known first.
+            self._note_death(ready, death)
         if self._loading is None:
             self._failures.check(self._stamp())
             self.progress = 0.0
@@ -227,7 +231,7 @@ class ServedModel:
                 error = ModelFailed(
                     f"{self.entry.id} did not load within {self._config.load_timeout_s:g} s: set load_timeout_s higher"
                 )
-            elif isinstance(error, UsageError):  # the template was there when the server started
+            elif isinstance(error, InvalidRequest | UsageError):  # the server's settings: no client can mend them
                 error = ModelFailed(error.message)
             self._failures.note(error, stamp)
             raise error from None
@@ -245,16 +249,22 @@ class ServedModel:
         self._changed()
 
     def _stamp(self) -> object:
-        return stamp_of(self.entry.path, self._config.chat_template)
+        adapters = [adapter.path for adapter in self._config.lora]
+        return stamp_of(*self.entry.model.files, self._config.chat_template, *adapters)
 
     async def _watch(self, ready: ReadyModel) -> None:
         error = await self._death_of(ready.worker)
+        self._note_death(ready, error)
+        await ready.worker.close(error.message)  # its socket is still open
+
+    def _note_death(self, ready: ReadyModel, error: ShimmyError) -> None:
+        """Once for each worker: whoever learns it first."""
+        if self._ready is not ready:
+            return
+        self._ready = None
         log.error("%s ended: %s", self.entry.id, error.message)
         self._failures.note_death(error, self._stamp())
-        if self._ready is ready:  # a request may have been faster and started another
-            self._ready = None
-            self._changed()
-        await ready.worker.close(error.message)  # its socket is still open
+        self._changed()
 
     async def _death_of(self, worker: WorkerClient) -> ShimmyError:
         """Why the worker ended, when it has; one that does not answer heartbeats, or hangs in a step, is ended."""

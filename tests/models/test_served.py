@@ -18,8 +18,10 @@ from shimmy.models.pool import ModelPool
 from shimmy.models.served import ReadyModel, ServedModel
 from shimmy.types import GenerateRequest, SamplingParams, TokenizeRequest
 from tests.models.homes import config_of
+from tests.tiny.adapters import random_pairs, write_adapter
 
 PATIENCE_S = 60.0
+ENDLESS = SamplingParams(ignore_eos=True)
 PLACES = 2  # of a model with parallel=1
 
 
@@ -175,6 +177,33 @@ def test_a_closed_pool_starts_no_worker(tiny_llama: Path, home: Path, loaded: bo
     run(body())
 
 
+def test_a_model_that_dies_three_times_is_not_started_for_those_who_wait(long_llama: Path, home: Path) -> None:
+    config = config_of(home, SHIMMY_PARALLEL="1", SHIMMY_CTX="65536", SHIMMY_THREADS="1")
+    model = ServedModel(Catalog(config).resolve(str(long_llama)), config)
+
+    async def use() -> None:
+        async with model.lease("somebody") as ready:
+            long = GenerateRequest(ReadyModel.next_id(), prompt="hello", max_tokens=60_000, sampling=ENDLESS)
+            async for _ in ready.worker.generate(long):
+                pass
+
+    async def body() -> None:
+        tasks = [asyncio.create_task(use()) for _ in range(4 * PLACES)]
+        killed = {0}
+        for _ in range(3):
+            await until(lambda: model.pid not in killed)
+            killed.add(model.pid)
+            psutil.Process(model.pid).kill()
+        ends = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [type(end) for end in ends] == [WorkerDied] * 3 * PLACES + [ModelFailed] * PLACES
+        assert "3 times" in str(ends[-1])
+        assert (model.status, model.restarts) == ("failed", 2)
+        assert not children()
+        await model.close()
+
+    run(body())
+
+
 def test_only_a_load_after_a_death_is_a_restart(model: ServedModel) -> None:
     async def body() -> None:
         await model.load()
@@ -229,6 +258,41 @@ def test_a_chat_template_that_is_lost_is_a_failure_until_it_is_back(tiny_llama: 
     run(body())
 
 
+def test_an_adapter_that_cannot_be_used_is_a_failure_of_the_model_until_it_is_another(
+    tiny_llama: Path, home: Path
+) -> None:
+    adapter = home / "a.gguf"
+    config = config_of(home, SHIMMY_CTX="512", SHIMMY_THREADS="1", SHIMMY_LORA=str(adapter))
+    model = ServedModel(Catalog(config).resolve(str(tiny_llama)), config)
+
+    async def body() -> None:
+        with pytest.raises(ModelFailed, match=r"a\.gguf cannot be used"):
+            await model.load()
+        assert model.status == "failed"
+        with pytest.raises(ModelFailed, match=r"a\.gguf cannot be used"):
+            await model.visit().__aenter__()
+        write_adapter(adapter, random_pairs(tiny_llama, ["blk.0.attn_q.weight"]))
+        async with model.visit():
+            assert model.status == "ready"
+        await model.close()
+
+    run(body())
+
+
+def test_an_unload_forgets_why_a_load_failed(tiny_llama: Path, home: Path) -> None:
+    config = config_of(home, SHIMMY_CHAT_TEMPLATE=str(home / "none.jinja"))
+    model = ServedModel(Catalog(config).resolve(str(tiny_llama)), config)
+
+    async def body() -> None:
+        with pytest.raises(ModelFailed):
+            await model.load()
+        assert model.status == "failed"
+        await model.unload()
+        assert (model.status, model.failure) == ("available", None)
+
+    run(body())
+
+
 def test_a_worker_that_hangs_in_a_step_is_ended(model: ServedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     async def body() -> None:
         monkeypatch.setattr(served, "_HEARTBEAT_EVERY_S", 0.001)
@@ -237,7 +301,7 @@ def test_a_worker_that_hangs_in_a_step_is_ended(model: ServedModel, monkeypatch:
             for _ in range(3):
                 await ready.worker.ping()
             assert ready.worker.alive
-            long = GenerateRequest(ReadyModel.next_id(), prompt="hello", sampling=SamplingParams(ignore_eos=True))
+            long = GenerateRequest(ReadyModel.next_id(), prompt="hello", sampling=ENDLESS)
             with pytest.raises(WorkerDied, match="one step"):
                 async for _ in ready.worker.generate(long):
                     pass
