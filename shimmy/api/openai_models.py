@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import msgspec
 
 from shimmy.api.base import ApiHandler
 from shimmy.api.routes import Operation, Route
-from shimmy.types import ModelInfo
+from shimmy.models.catalog import Entry
 
 
 class OpenAIModel(msgspec.Struct, frozen=True):
@@ -32,8 +30,8 @@ class ModelsHandler(ApiHandler):
 
     async def get(self) -> None:
         """All that there are, loaded or not."""
-        infos = await self.services.pool.infos()
-        self.answer(OpenAIModels("list", [_model(info) for info in infos]))
+        entries = await self.services.pool.entries()
+        self.answer(OpenAIModels("list", [_model(entry) for entry in entries]))
 
 
 class ModelHandler(ApiHandler):
@@ -41,16 +39,11 @@ class ModelHandler(ApiHandler):
 
     async def get(self, name: str) -> None:
         """404 where there is none of that name."""
-        pool = self.services.pool
-        self.answer(_model(pool.info_of((await pool.find(name)).entry)))
+        self.answer(_model((await self.services.pool.find(name)).entry))
 
 
-def _model(info: ModelInfo) -> OpenAIModel:
-    try:
-        created = int(Path(info.path).stat().st_mtime)
-    except OSError:  # gone since it was listed
-        created = 0
-    return OpenAIModel(info.id, "model", created, "shimmy")
+def _model(entry: Entry) -> OpenAIModel:
+    return OpenAIModel(entry.id, "model", entry.model.modified, "shimmy")
 
 
 ROUTES = [

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import difflib
 import os.path
+from collections.abc import Collection
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
 from shimmy.config import Config
-from shimmy.errors import ModelNotFound
-from shimmy.models.discovery import STORE, Discovery, Found, Skipped, discover, inspect
-from shimmy.models.record import read_record
+from shimmy.errors import InvalidModelFile, ModelNotFound
+from shimmy.models.discovery import Discovery, Found, Skipped, discover, inspect
 from shimmy.models.sources import DEFAULT_MODEL, is_path, safe_name, stored_path
 from shimmy.types import ModelInfo, ModelStatus
 
@@ -53,7 +53,7 @@ class Entry(NamedTuple):
             capabilities=list(metadata.capabilities),
             description=_printable(metadata.description or ""),
             status=status,
-            pulled_from=_origin(found),
+            pulled_from=_printable(found.pulled_from) if found.pulled_from is not None else None,
         )
 
 
@@ -73,24 +73,31 @@ class Catalog:
         return tuple(sorted(_with_ids(self._scan.found), key=lambda entry: entry.id))
 
     def scan(self) -> None:
-        """Look at the folders now."""
-        _ = self.entries
+        """Look at the folders now; after that, nothing but a path that is named makes it look at a file."""
+        _ = self.entries, self._default
 
     @property
     def skipped(self) -> tuple[Skipped, ...]:
         """What was looked at and not taken."""
         return self._scan.skipped
 
-    @cached_property
+    @property
     def default(self) -> Entry | None:
         """SHIMMY_BASE_GGUF, else the model that ``pull`` brings by default, else the first by name.
 
         Raises InvalidModelFile when SHIMMY_BASE_GGUF is set and no model.
         """
-        if self._config.base_gguf is not None:
-            return self._by_file(self._config.base_gguf) or Entry(
-                safe_name(self._config.base_gguf.name), inspect(self._config.base_gguf, "SHIMMY_BASE_GGUF")
-            )
+        if isinstance(self._default, InvalidModelFile):
+            raise InvalidModelFile(str(self._default.facts["path"]), str(self._default.facts["reason"]))
+        return self._default
+
+    @cached_property
+    def _default(self) -> Entry | InvalidModelFile | None:
+        if (base := self._config.base_gguf) is not None:
+            try:
+                return self._by_file(base) or Entry(safe_name(base.name), inspect(base, "SHIMMY_BASE_GGUF"))
+            except InvalidModelFile as error:
+                return error
         pulled = self._by_file(stored_path(self._config.store_dir, DEFAULT_MODEL.name))
         return pulled or (self.entries[0] if self.entries else None)
 
@@ -110,14 +117,7 @@ class Catalog:
 
     def by_name(self, name: str) -> Entry:
         """The model of that id in any case, or the one whose id begins so. Raises ModelNotFound with similar names."""
-        wanted = safe_name(name)
-        starting = [entry for entry in self.entries if entry.id.startswith(name.lower())]
-        exact = [entry for entry in self.entries if entry.id == wanted]
-        if exact or len(starting) == 1:
-            return (exact or starting)[0]
-        ids = [entry.id for entry in self.entries]
-        near = [entry.id for entry in starting] or difflib.get_close_matches(wanted, ids, n=_NEAREST, cutoff=0.5)
-        raise ModelNotFound(name, nearest=near[:_NEAREST])
+        return by_name(self.entries, name)
 
     def _at_path(self, path: Path) -> Entry:
         # No scan: a file that was named is read by itself, and keeps its own name.
@@ -128,6 +128,18 @@ class Catalog:
             return next((entry for entry in self.entries if entry.path.samefile(path)), None)
         except OSError:
             return None
+
+
+def by_name(entries: Collection[Entry], name: str) -> Entry:
+    """The one of that id in any case, or the one whose id begins so. Raises ModelNotFound with similar names."""
+    wanted = safe_name(name)
+    starting = [entry for entry in entries if entry.id.startswith(name.lower())]
+    exact = [entry for entry in entries if entry.id == wanted]
+    if exact or len(starting) == 1:
+        return (exact or starting)[0]
+    ids = [entry.id for entry in entries]
+    near = [entry.id for entry in starting] or difflib.get_close_matches(wanted, ids, n=_NEAREST, cutoff=0.5)
+    raise ModelNotFound(name, nearest=near[:_NEAREST])
 
 
 def _with_ids(found: tuple[Found, ...]) -> list[Entry]:
@@ -150,11 +162,6 @@ def _with_ids(found: tuple[Found, ...]) -> list[Entry]:
         taken.add(unique)
         entries.append(Entry(unique, model))
     return entries
-
-
-def _origin(found: Found) -> str | None:
-    record = read_record(found.path.parent, safe_name(found.path.name)) if found.source == STORE else None
-    return _printable(record.source) if record else None
 
 
 def _printable(text: str) -> str:

@@ -16,7 +16,9 @@ from shimmy.errors import InvalidModelFile
 from shimmy.models.metadata import ModelMetadata
 from shimmy.models.metadata_cache import MetadataCache
 from shimmy.models.parts import part_names, part_number
-from shimmy.models.sources import SUFFIX
+from shimmy.models.record import read_record
+from shimmy.models.sources import SUFFIX, safe_name
+from shimmy.models.stamp import Stamp, stamp_of
 
 MAX_DEPTH = 8
 STORE = "store"
@@ -30,7 +32,11 @@ class Place(NamedTuple):
 
 
 class Found(NamedTuple):
-    """A model. ``files`` are its parts, one for most; ``size_bytes`` and ``parameter_count`` cover all of them."""
+    """A model. ``files`` are its parts, one for most; ``size_bytes`` and ``parameter_count`` cover all of them.
+
+    ``modified``: the time of the first, in seconds since the epoch; ``stamp``: of all, from before they were read.
+    ``pulled_from``: what the store says of where it came from.
+    """
 
     path: Path
     source: str
@@ -38,6 +44,9 @@ class Found(NamedTuple):
     size_bytes: int
     parameter_count: int
     metadata: ModelMetadata
+    modified: int
+    stamp: Stamp
+    pulled_from: str | None
 
 
 class Skipped(NamedTuple):
@@ -126,19 +135,25 @@ class _Scan:
             self._skip(path, str(error.facts.get("reason") or error.message))
 
     def _take(self, path: Path, source: str, files: tuple[Path, ...]) -> None:
+        stamp = stamp_of(*files)
         parts = [self.cache.read(file) for file in files]
         metadata = parts[0]
         if metadata.kind != "model":
             self._skip(path, _NO_MODEL.get(metadata.kind, f"its type is {metadata.kind}, not a model"))
             return
+        record = read_record(path.parent, safe_name(path.name)) if source == STORE else None
+        infos = [file.stat() for file in files]
         self.found.append(
             Found(
                 path=path,
                 source=source,
                 files=files,
-                size_bytes=sum(file.stat().st_size for file in files),
+                size_bytes=sum(info.st_size for info in infos),
                 parameter_count=sum(part.parameter_count for part in parts),
                 metadata=metadata,
+                modified=int(infos[0].st_mtime),
+                stamp=stamp,
+                pulled_from=record.source if record is not None else None,
             )
         )
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os.path
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import chain, count
 
 from shimmy.config import Config
-from shimmy.errors import ModelNotFound, ServerBusy
-from shimmy.models.catalog import BY_PATH, DEFAULT, Catalog, Entry
+from shimmy.errors import InvalidModelFile, ModelNotFound, ServerBusy
+from shimmy.models.catalog import BY_PATH, DEFAULT, Catalog, Entry, by_name
 from shimmy.models.served import ServedModel
-from shimmy.types import ModelInfo
+from shimmy.models.stamp import stamp_of
+from shimmy.types import ModelInfo, ModelStatus
 
 _FRESH_S = 2.0  # a listing this old is taken as it is
+_NEVER = -math.inf
 
 
 class ModelPool:
@@ -26,7 +29,7 @@ class ModelPool:
         self._named: list[str] = []  # ids of the models that were named when the server was started
         self._pinned: set[str] = set()  # ids of those whose file never changes with the folders
         self._catalog = Catalog(config)
-        self._scanned_at = -_FRESH_S
+        self._scanned_at = _NEVER
         self._scanning: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -59,31 +62,24 @@ class ModelPool:
         """The model that a request means: an id or the beginning of just one, never a path; "default" or None is any.
 
         That is the one that was named first at the start, else the only one that is loaded, else the catalog's default. Raises
-        ModelNotFound with similar names.
+        ModelNotFound with similar names, and InvalidModelFile where the default is SHIMMY_BASE_GGUF and no model.
         """
         if name is None or name.lower() in {"", DEFAULT}:
             return await self._default()
-        if (served := self._served.get(name)) is not None:
+        served = self._served.get(name)
+        if served is not None and self._keeps_its_file(served):
             return served
-        if self._scanned_at <= 0:
-            await self._scan()
-        try:
-            return self._serve(self._catalog.by_name(name))
-        except ModelNotFound:
-            await self._scan()  # the file may be new
-            return self._serve(self._catalog.by_name(name))
+        return await self._find(lambda: by_name(self._known().values(), name))
+
+    async def entries(self) -> list[Entry]:
+        """All models, by id: those in the folders, and those that are loaded or were named by path, wherever their files are."""
+        await self._scan()
+        known = self._known()
+        return [known[name] for name in sorted(known)]
 
     async def infos(self) -> list[ModelInfo]:
         """All models with their status, by id."""
-        await self._scan()
-        entries = {entry.id: entry for entry in self._catalog.entries}
-        entries |= {name: self._served[name].entry for name in self._named}
-        return [self.info_of(entries[name]) for name in sorted(entries)]
-
-    def info_of(self, entry: Entry) -> ModelInfo:
-        """A model's description with its status."""
-        served = self._served.get(entry.id)
-        return entry.info_with(served.status if served is not None else "available")
+        return [entry.info_with(self._status_of(entry)) for entry in await self.entries()]
 
     async def close(self) -> None:
         """End all workers at once, and start no more."""
@@ -92,19 +88,49 @@ class ModelPool:
 
     async def _default(self) -> ServedModel:
         if self._named:
-            return self._served[self._named[0]]
+            return await self.find(self._named[0])
         loaded = [model for model in self._served.values() if model.status == "ready"]
         if len(loaded) == 1 and self._config.base_gguf is None:
             return loaded[0]
-        await self._scan()
-        entry = self._catalog.default
-        if entry is None:
-            raise ModelNotFound(DEFAULT)
-        return self._serve(entry)
+        return await self._find(self._default_entry)
 
-    async def _scan(self) -> None:
+    def _default_entry(self) -> Entry:
+        if (entry := self._catalog.default) is None:
+            raise ModelNotFound(DEFAULT)
+        return entry
+
+    async def _find(self, look_up: Callable[[], Entry]) -> ServedModel:
+        """What ``look_up`` finds. Looks at the folders again where that is nothing, or its files are not what they were."""
+        if self._scanned_at == _NEVER:
+            await self._scan()
+        try:
+            entry = look_up()
+            served = self._served.get(entry.id)
+            if served is not None and self._keeps_its_file(served):
+                return served
+            if await asyncio.to_thread(stamp_of, *entry.model.files) == entry.model.stamp:
+                return self._serve(entry)
+            await self._scan(at_once=True)
+        except (ModelNotFound, InvalidModelFile):  # the file may be new
+            await self._scan()
+        return self._serve(look_up())
+
+    def _known(self) -> dict[str, Entry]:
+        """By id, as of the last look at the folders; a model that keeps its file comes before one of its name there."""
+        kept = {name: served.entry for name, served in self._served.items() if self._keeps_its_file(served)}
+        return {entry.id: entry for entry in self._catalog.entries} | kept
+
+    def _keeps_its_file(self, served: ServedModel) -> bool:
+        """It was named by path, or is at work with what it has loaded."""
+        return served.entry.id in self._pinned or served.status not in {"available", "failed"}
+
+    def _status_of(self, entry: Entry) -> ModelStatus:
+        served = self._served.get(entry.id)
+        return served.status if served is not None else "available"
+
+    async def _scan(self, *, at_once: bool = False) -> None:
         """Look at the folders, unless that was done just now; everybody who asks meanwhile waits for the same look."""
-        if time.monotonic() - self._scanned_at < _FRESH_S:
+        if not at_once and time.monotonic() - self._scanned_at < _FRESH_S:
             return
         if self._scanning is None:
             self._scanning = asyncio.create_task(self._scan_now())
@@ -125,6 +151,6 @@ class ModelPool:
             if self._closed:
                 raise ServerBusy("the server is stopping", retry_after=1)
             served = self._served[entry.id] = ServedModel(entry, self._config)
-        elif entry.id not in self._pinned and served.status in {"available", "failed"}:
+        elif not self._keeps_its_file(served):
             served.entry = entry  # its file may be another one now
         return served

@@ -8,6 +8,7 @@ import pytest
 
 from shimmy.errors import InvalidModelFile, ModelNotFound
 from shimmy.models.catalog import Catalog
+from shimmy.models.record import Record
 from tests.models.homes import config_of
 from tests.tiny.models import write_llama
 
@@ -123,6 +124,18 @@ def test_info_says_what_the_file_holds_without_control_characters(home: Path) ->
     assert (info.architecture, info.quantization, info.context_length) == ("llama", "F16", 256)
     assert info.size_bytes == len(data)
     assert "chat" in info.capabilities
+
+
+def test_info_is_what_was_there_when_the_folders_were_looked_at(home: Path, model: bytes) -> None:
+    catalog = catalog_of(home, model, "store/x.gguf")
+    file, record = home / "store/x.gguf", home / "store/x.json"
+    record.write_text(Record("hf:org/repo:x", ("0" * 64,)).to_json())
+    modified = int(file.stat().st_mtime)
+    catalog.scan()
+    file.unlink()
+    record.unlink()
+    entry = catalog.resolve("x")
+    assert (entry.info.pulled_from, entry.model.modified) == ("hf:org/repo:x", modified)
 
 
 def test_a_path_that_cannot_be_looked_at_is_no_model_file(home: Path, model: bytes) -> None:

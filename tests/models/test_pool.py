@@ -1,4 +1,4 @@
-"""The models of a server: those that were named by a path stay what they were."""
+"""The models of a server: those that were named by a path stay what they were, the others are what is in the folders."""
 
 from __future__ import annotations
 
@@ -9,8 +9,14 @@ from typing import Any
 
 import pytest
 
+from shimmy.config import Config
+from shimmy.errors import ModelNotFound
+from shimmy.models import catalog
+from shimmy.models import pool as pools
+from shimmy.models.discovery import Discovery
 from shimmy.models.pool import ModelPool
 from tests.models.homes import config_of
+from tests.tiny.models import write_llama
 
 
 @pytest.fixture
@@ -20,7 +26,22 @@ def pool(home: Path, tiny_llama: Path) -> ModelPool:
         path = home / name
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(tiny_llama.read_bytes())
-    return ModelPool(config_of(home))
+    return ModelPool(config_of(home, SHIMMY_CTX="512", SHIMMY_THREADS="1"))
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[Config]:
+    """An entry for each look at the folders; none of them stays fresh."""
+    found: list[Config] = []
+
+    def discover(config: Config) -> Discovery:
+        found.append(config)
+        return look(config)
+
+    look = catalog.discover
+    monkeypatch.setattr(catalog, "discover", discover)
+    monkeypatch.setattr(pools, "_FRESH_S", 0.0)
+    return found
 
 
 def run(body: Coroutine[Any, Any, None]) -> None:
@@ -73,5 +94,97 @@ def test_a_folder_s_file_never_takes_the_place_of_one_that_was_named_by_path(
         await pool.infos()
         assert await pool.find(name) is model
         assert model.entry.path == home / "a/m.gguf"
+
+    run(body())
+
+
+@pytest.mark.parametrize("name", ["m", "M", "other-n"])
+def test_the_beginning_of_a_name_finds_a_model_that_was_named_by_path(pool: ModelPool, home: Path, name: str) -> None:
+    (home / "a/m.gguf").rename(home / "a/other-name.gguf")
+
+    async def body() -> None:
+        models = await pool.name_models(["a/other-name.gguf", "b/m.gguf"])
+        assert await pool.find(name) is models[name.lower() == "m"]
+
+    run(body())
+
+
+def test_a_file_that_was_moved_is_found_where_it_is(pool: ModelPool, home: Path) -> None:
+    async def body() -> None:
+        model = await pool.find("n")
+        await model.load()
+        await model.unload()
+        (home / "models/new").mkdir()
+        (home / "models/n.gguf").rename(home / "models/new/n.gguf")
+        assert await pool.find("n") is model
+        assert model.entry.path == home / "models/new/n.gguf"
+        await model.load()
+        await pool.close()
+
+    run(body())
+
+
+def test_a_file_that_is_gone_is_no_model_any_more(pool: ModelPool, home: Path) -> None:
+    async def body() -> None:
+        await pool.find("n")
+        (home / "models/n.gguf").unlink()
+        with pytest.raises(ModelNotFound):
+            await pool.find("n")
+        assert list(await files(pool, home)) == ["m"]
+
+    run(body())
+
+
+def test_a_file_that_was_put_in_the_place_of_another_is_the_new_one(pool: ModelPool, home: Path) -> None:
+    async def body() -> None:
+        model = await pool.find("n")
+        write_llama(home / "new.gguf", n_ctx=256).rename(home / "models/n.gguf")
+        assert await pool.find("n") is model
+        assert model.entry.model.metadata.context_length == 256
+
+    run(body())
+
+
+@pytest.mark.usefixtures("looks")
+def test_a_model_that_is_loaded_stays_in_the_list_without_its_file(pool: ModelPool, home: Path) -> None:
+    async def body() -> None:
+        model = await pool.find("n")
+        await model.load()
+        (home / "models/n.gguf").unlink()
+        assert {info.id: info.status for info in await pool.infos()} == {"m": "available", "n": "ready"}
+        assert await pool.find("n") is model
+        await model.unload()
+        assert {info.id: info.status for info in await pool.infos()} == {"m": "available"}
+
+    run(body())
+
+
+def test_the_default_that_is_loaded_needs_no_look_at_the_folders(
+    pool: ModelPool, home: Path, looks: list[Config]
+) -> None:
+    based = ModelPool(config_of(home, SHIMMY_CTX="512", SHIMMY_THREADS="1", SHIMMY_BASE_GGUF="models/n.gguf"))
+
+    async def body() -> None:
+        for served, names in (pool, ("m", "n")), (based, ("n",)):
+            for name in names:
+                await (await served.find(name)).load()
+            before = len(looks)
+            assert (await served.find("default")).entry.id == names[0]
+            assert len(looks) == before
+            await served.close()
+
+    run(body())
+
+
+@pytest.mark.usefixtures("looks")
+def test_the_default_may_come_later(pool: ModelPool, home: Path) -> None:
+    for path in (home / "models").iterdir():
+        path.unlink()
+
+    async def body() -> None:
+        with pytest.raises(ModelNotFound):
+            await pool.find("default")
+        (home / "a/m.gguf").rename(home / "models/m.gguf")
+        assert (await pool.find("default")).entry.path == home / "models/m.gguf"
 
     run(body())
