@@ -195,9 +195,10 @@ def choose_model(config: Config, args: Mapping[str, Any], name: str | None, note
 
 
 def _of_server(server: RunningServer, name: str | None) -> str | None:
-    """The server's name for the model; None: it has none of that name."""
-    names = [str(model["id"]) for model in server.get("api", "models")["models"]]
-    if name is None:
-        return DEFAULT if names else None
-    beginnings = [known for known in names if known.startswith(name)]
-    return name if name in names else beginnings[0] if len(beginnings) == 1 else None
+    """The server's id for the model that it means by ``name``; None: it has none of that name."""
+    try:
+        return str(server.get("v1", "models", name or DEFAULT)["id"])
+    except Refused as error:
+        if error.facts.get("code") != "model_not_found":
+            raise
+        return None

@@ -214,6 +214,13 @@ def test_a_model_that_the_server_does_not_have_runs_here(shimmy: Shimmy, server:
     assert "other, here\n" in done.err
 
 
+@pytest.mark.parametrize("name", [(), ("default",), ("TINY-LLAMA",), ("Tiny-l",)], ids=str)
+def test_the_server_says_which_model_a_name_means(shimmy: Shimmy, server: Running, name: tuple[str, ...]) -> None:
+    shimmy.environ["SHIMMY_PORT"] = str(server.port)
+    done = shimmy("chat", *name, stdin=typed("/model"))
+    assert (done.code, done.err) == (0, f"{server.model}, {server.url}\n")
+
+
 def test_with_an_address_only_the_server_is_meant(shimmy: Shimmy, server: Running) -> None:
     assert "no model named 'nobody'" in said(shimmy("chat", "nobody", "--url", server.url, stdin=b"hello\n"), 1)
     assert said(shimmy("chat", "--url", "127.0.0.1:1"), 1).startswith("no server at http://127.0.0.1:1")
