@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from shimmy import __version__
@@ -44,16 +44,20 @@ async def _start_up(server: Server) -> None:
     banner = Banner(config, _url(here, server.port), keys=bool(services.keys))
     loading = asyncio.create_task(_load(named))
     try:
-        await _show(banner, services.pool)
+        await _show(_show_models(banner, services.pool))
         await loading
+        await _show(banner.show_devices())  # a process that loads llama.cpp: beside the first load it would slow that
     finally:
         loading.cancel()
 
 
-async def _show(banner: Banner, pool: ModelPool) -> None:
+async def _show_models(banner: Banner, pool: ModelPool) -> None:
+    banner.show_models(await pool.infos())
+
+
+async def _show(showing: Awaitable[None]) -> None:
     try:
-        banner.show_models(await pool.infos())
-        await banner.show_devices()
+        await showing
     except Exception:  # what is only said must not end a server that works
         log.exception("what there is cannot be shown")
 

@@ -42,3 +42,18 @@ def test_a_bug_in_what_is_shown_leaves_the_server_alone(
         server.call(_start_up(server.server))
         assert server.served.status == "ready"
     assert "a bug" in caplog.text
+
+
+def test_devices_are_looked_at_when_the_first_loads_are_over(
+    tiny_llama: Path, tiny_swa: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[list[str]] = []
+
+    async def survey() -> dict[str, object]:
+        seen.append([model.status for model in server.server.services.pool.served])
+        return {"ok": False, "error": "nobody looked"}
+
+    monkeypatch.setattr(banner, "_survey", survey)
+    with serving(tiny_llama, tiny_swa) as server:
+        server.call(_start_up(server.server))
+    assert seen == [["ready", "ready"]]
