@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
 from functools import partial
 
 import msgspec
@@ -106,16 +105,16 @@ class Generation:
         if self._done.done():
             return
         try:
-            if isinstance(event, ShimmyError):
+            if type(event) is Delta:  # first, and by its type alone: this is the way of every token
+                meter.piece(event.n_tokens)
+            elif isinstance(event, ShimmyError):
                 self._done.set_exception(event)
                 return
-            assert isinstance(event, Delta | Finished | Progress)
-            if isinstance(event, Delta):
-                meter.piece(event.n_tokens)
             elif isinstance(event, Finished):
                 event = self._end(event, meter)
                 self._left -= 1
             else:
+                assert isinstance(event, Progress)
                 meter.prompt(event.total, event.cached)
             self._on_event(index, event)
             if not self._left:
@@ -134,42 +133,59 @@ class Generation:
         return event
 
 
-@dataclass
 class Collected:
-    """An answer that is sent as a whole."""
+    """An answer that is sent as a whole. Its pieces are joined when they are asked for: adding one to a text copies all of it."""
 
-    text: str = ""
-    reasoning: str = ""
-    logprobs: list[TokenLogprob] = field(default_factory=list)
-    tool_calls: list[ToolCallDelta] = field(default_factory=list)
-    finished: Finished | None = None
+    def __init__(self) -> None:
+        self.logprobs: list[TokenLogprob] = []
+        self._texts: list[str] = []
+        self._thoughts: list[str] = []
+        self._calls: dict[int, list[ToolCallDelta]] = {}  # by their index, in the order in which they began
+        self._finished: Finished | None = None
 
     def take(self, event: GenerationEvent) -> None:
         """Put in what came."""
         if isinstance(event, Progress):
             return
-        self.text += event.text
-        self.reasoning += event.reasoning
-        self.logprobs += event.logprobs or []
+        self._texts.append(event.text)
+        if event.reasoning:
+            self._thoughts.append(event.reasoning)
+        if event.logprobs:
+            self.logprobs += event.logprobs
         for call in event.tool_calls:
-            self._take_call(call)
+            self._calls.setdefault(call.index, []).append(call)
         if isinstance(event, Finished):
-            self.finished = event
+            self._finished = event
+
+    @property
+    def text(self) -> str:
+        """What was said so far."""
+        return "".join(self._texts)
+
+    @property
+    def reasoning(self) -> str:
+        """What was thought so far."""
+        return "".join(self._thoughts)
+
+    @property
+    def tool_calls(self) -> list[ToolCallDelta]:
+        """The calls so far, each in one piece."""
+        return [_joined(pieces) for pieces in self._calls.values()]
 
     @property
     def end(self) -> Finished:
         """The last event. Only after it came."""
-        assert self.finished is not None
-        return self.finished
+        assert self._finished is not None
+        return self._finished
 
-    def _take_call(self, call: ToolCallDelta) -> None:
-        for at, known in enumerate(self.tool_calls):
-            if known.index == call.index:
-                self.tool_calls[at] = ToolCallDelta(
-                    call.index, known.id or call.id, known.name or call.name, known.arguments + call.arguments
-                )
-                return
-        self.tool_calls.append(call)
+
+def _joined(pieces: list[ToolCallDelta]) -> ToolCallDelta:
+    return ToolCallDelta(
+        pieces[0].index,
+        next((piece.id for piece in pieces if piece.id), None),
+        next((piece.name for piece in pieces if piece.name), None),
+        "".join(piece.arguments for piece in pieces),
+    )
 
 
 class Answers(list[Collected]):
