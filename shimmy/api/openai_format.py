@@ -14,7 +14,7 @@ _ANY_OBJECT = '{"type":"object"}'
 class JsonSchemaFormat(msgspec.Struct):
     """``schema``: absent, any JSON object."""
 
-    name: str = ""
+    name: str | None = None
     description: str | None = None
     schema: dict[str, Any] | None = None
     strict: bool | None = None

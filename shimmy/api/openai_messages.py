@@ -22,18 +22,23 @@ class ContentPart(msgspec.Struct):
 
 
 class CalledFunction(msgspec.Struct):
-    """``arguments``: a JSON object as text."""
+    """``arguments``: a JSON object as text; absent, an empty one."""
 
     name: str
-    arguments: str = "{}"
+    arguments: str | None = None
 
 
 class AssistantCall(msgspec.Struct):
     """A call that the assistant made."""
 
     function: CalledFunction
-    id: str = ""
-    type: Literal["function"] = "function"
+    id: str | None = None
+    type: Literal["function"] | None = None
+
+    def to_call(self) -> ToolCall:
+        """As the worker takes it."""
+        function = self.function
+        return ToolCall(self.id or "", function.name, "{}" if function.arguments is None else function.arguments)
 
 
 class ChatMessage(msgspec.Struct, kw_only=True):
@@ -58,7 +63,7 @@ class ChatMessage(msgspec.Struct, kw_only=True):
         return Message(
             self.role,
             self._content(at),
-            [ToolCall(call.id, call.function.name, call.function.arguments) for call in self.tool_calls or ()],
+            [call.to_call() for call in self.tool_calls or ()],
             self.tool_call_id,
             self.name,
             self.reasoning_content,

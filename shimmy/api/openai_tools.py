@@ -23,13 +23,13 @@ class Tool(msgspec.Struct):
     """A tool; only functions are known."""
 
     function: ToolFunction
-    type: Literal["function"] = "function"
+    type: Literal["function"] | None = None
 
     def plain(self) -> dict[str, Any]:
         """As templates read it."""
         function = {"name": self.function.name, "description": self.function.description or ""}
         parameters = self.function.parameters or {"type": "object", "properties": {}}
-        return {"type": self.type, "function": {**function, "parameters": parameters}}
+        return {"type": "function", "function": {**function, "parameters": parameters}}
 
 
 class NamedFunction(msgspec.Struct):
@@ -42,7 +42,7 @@ class NamedTool(msgspec.Struct):
     """The function that must be called."""
 
     function: NamedFunction
-    type: Literal["function"] = "function"
+    type: Literal["function"] | None = None
 
 
 ToolChoice = Literal["none", "auto", "required"] | NamedTool | None

@@ -89,6 +89,20 @@ def test_parts_of_text_are_the_same_as_their_text(chatting: Running) -> None:
     assert chatting.post(PATH, {**ASK, "messages": parts}).json["choices"][0]["message"] == first
 
 
+def test_null_is_absent_also_in_what_was_said_and_offered_before(chatting: Running) -> None:
+    function: dict[str, object] = {"name": "f", "arguments": None}
+    call = {"id": None, "type": None, "function": function}
+    tool = {"type": None, "function": {"name": "f", "description": None, "parameters": None, "strict": None}}
+    replayed = {"messages": [*ASK["messages"], {"role": "assistant", "tool_calls": [call]}]}  # type: ignore[misc]
+    asked = {**ASK, **replayed, "tools": [tool], "tool_choice": None}
+    assert chatting.post(PATH, asked).status == 200
+    prompt = chatting.post("/api/template", {"model": "default", **asked}).json["prompt"]
+    function["arguments"] = "{}"
+    assert chatting.post("/api/template", {"model": "default", **asked}).json["prompt"] == prompt
+    named = {**ASK, "response_format": {"type": "json_schema", "json_schema": {"name": None, "schema": None}}}
+    assert chatting.post(PATH, named).status == 200
+
+
 def test_an_answer_can_be_made_to_fit_a_schema(chatting: Running) -> None:
     schema = {"type": "object", "properties": {"a": {"enum": [1, 2]}}, "required": ["a"], "additionalProperties": False}
     shape = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
