@@ -131,7 +131,7 @@ class KvCacheFull(ShimmyError):
 class Cancelled(ShimmyError):
     """Stopped on request: loading by its progress function, a step by an interrupt."""
 
-    code = "cancelled"
+    code = "conflict"
 
 
 class TemplateFailed(InvalidRequest):

@@ -26,7 +26,6 @@ KINDS = {
     "not_found": Kind(404, "not_found_error"),
     "method_not_allowed": Kind(405, _INVALID),
     "conflict": Kind(409, "conflict_error"),
-    "cancelled": Kind(409, "conflict_error"),
     "payload_too_large": Kind(413, _INVALID),
     "unsupported_media_type": Kind(415, _INVALID),
     "rate_limited": Kind(429, "rate_limit_error"),
@@ -38,6 +37,8 @@ KINDS = {
     "insufficient_memory": Kind(507, _SERVER),
 }
 """By code; a code that is not here is a server_error."""
+WORTH_ANOTHER_TRY = frozenset({"rate_limited", "server_busy"})
+"""Codes that come with Retry-After; what has failed is not mended by waiting."""
 
 
 _LONGEST, _LONGEST_FACT = 4000, 256  # characters: what a request said wrong may be in it, and as long as the request
@@ -90,6 +91,4 @@ def error_json(error: ShimmyError) -> bytes:
 def retry_after(error: ShimmyError) -> int | None:
     """Seconds for the Retry-After header; None: there is none."""
     seconds = error.facts.get("retry_after")
-    if isinstance(seconds, int):
-        return seconds
-    return 1 if kind_of(error).status == 503 else None
+    return seconds if isinstance(seconds, int) else None

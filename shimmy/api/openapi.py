@@ -12,7 +12,7 @@ import msgspec
 
 from shimmy import __version__
 from shimmy.api.base import JSON, ApiHandler
-from shimmy.api.errors import KINDS, ErrorAnswer
+from shimmy.api.errors import KINDS, WORTH_ANOTHER_TRY, ErrorAnswer
 from shimmy.api.routes import PATH_NAME, WEBSOCKET, Operation, Route, all_routes
 from shimmy.api.schemas import Schema, schemas_of
 
@@ -21,7 +21,7 @@ GROUPS = {
     "model": (
         "model_not_found",
         "context_length_exceeded",
-        "cancelled",
+        "conflict",
         "generation_failed",
         "server_busy",
         "model_failed",
@@ -167,7 +167,7 @@ def _errors(route: Route, operation: Operation, schema_of: _SchemaOf) -> Schema:
     return {
         str(status): {
             "description": " or ".join(codes),
-            **({"headers": wait} if status in {429, 503} else {}),
+            **({"headers": wait} if WORTH_ANOTHER_TRY.intersection(codes) else {}),
             "content": content,
         }
         for status, codes in sorted(by_status.items())

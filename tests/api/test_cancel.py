@@ -42,7 +42,7 @@ def test_a_request_is_cancelled_by_the_id_that_it_came_with(tiny_llama: Path) ->
             while not server.post("/api/cancel", {"id": name}).json["cancelled"]:
                 assert threads[name].is_alive()
             threads[name].join()
-        assert (answers["third"].status, answers["third"].error["code"]) == (409, "cancelled")
+        assert (answers["third"].status, answers["third"].error["code"]) == (409, "conflict")
         for name in ("first", "second"):
             assert answers[name].json["choices"][0]["finish_reason"] == "cancelled"
         server.wait_until_idle()
@@ -95,4 +95,4 @@ def test_a_stream_that_waits_says_nothing_so_that_an_error_has_its_status(tiny_l
         first.close()
         for thread in threads:
             thread.join()
-        assert (answers["third"].status, answers["third"].error["code"]) == (409, "cancelled")
+        assert (answers["third"].status, answers["third"].error["code"]) == (409, "conflict")

@@ -61,7 +61,7 @@ def test_what_waits_for_its_vectors_can_be_cancelled(tiny_llama: Path) -> None:
         server.wait_until(lambda: server.served.admission.waiting == 1)
         assert server.post("/api/cancel", {"id": "mine"}).json == {"cancelled": True}
         thread.join()
-        assert (answers[0].status, answers[0].error["code"]) == (409, "cancelled")
+        assert (answers[0].status, answers[0].error["code"]) == (409, "conflict")
         assert server.post("/api/cancel", {"id": "mine"}).json == {"cancelled": False}
         assert not server.served.admission.waiting
         assert server.post("/api/cancel", {"id": "ahead"}).json == {"cancelled": True}

@@ -81,6 +81,7 @@ def test_a_file_that_is_no_model_is_an_error_with_a_status(tmp_path: Path, tiny_
         path.write_bytes(tiny_llama.read_bytes()[:-1000])
         answer = server.post(f"/api/models/{server.model}/load", {"stream": stream})
         assert (answer.status, answer.error["code"]) == (503, "model_failed")
+        assert "Retry-After" not in answer.headers  # it is not mended by waiting
         status = status_of(server)
         assert status["status"] == "failed"
         assert status["error"] == answer.error["message"]
@@ -99,6 +100,7 @@ def test_an_unload_waits_for_running_requests_and_refuses_new_ones(tiny_llama: P
         server.wait_until(lambda: server.served.status == "draining")
         refused = server.post("/api/generate", ASK)
         assert (refused.status, refused.error["code"]) == (503, "server_busy")
+        assert refused.headers["Retry-After"] == "1"
         assert "finish_reason" in stream.rest()[-2]
         unloading.join()
         assert unloaded[0].json == {"status": "available"}

@@ -55,6 +55,41 @@ def test_every_route_is_described() -> None:
     assert [route.path for route in all_routes() if not route.operations] == []
 
 
+def test_every_field_that_may_be_absent_may_be_null(document: dict[str, Any]) -> None:
+    components = document["components"]["schemas"]
+    waiting: list[Any] = [
+        body
+        for path in document["paths"].values()
+        for operation in path.values()
+        if isinstance(operation, dict)
+        for body in (operation.get("requestBody"), operation.get("x-websocket", {}).get("send"))
+    ]
+    seen = set()
+    while waiting:
+        found = waiting.pop()
+        if isinstance(found, list):
+            waiting += found
+        elif isinstance(found, dict):
+            waiting += found.values()
+            name = str(found.get("$ref", "")).rpartition("/")[2]
+            if name and name not in seen:
+                seen.add(name)
+                waiting.append(components[name])
+    assert len(seen) > 10
+    for name in seen:
+        for field, schema in components[name]["properties"].items():
+            if field not in components[name].get("required", ()):
+                assert not schema_errors(schema, document, None), f"{name}.{field}"
+
+
+def test_only_errors_that_pass_have_a_time_to_wait(document: dict[str, Any]) -> None:
+    for path in document["paths"].values():
+        for operation in (value for value in path.values() if isinstance(value, dict)):
+            for response in operation["responses"].values():
+                passes = {"rate_limited", "server_busy"} & set(response["description"].split(" or "))
+                assert ("headers" in response) == bool(passes)
+
+
 def test_every_error_has_the_one_shape(document: dict[str, Any]) -> None:
     for path in document["paths"].values():
         for method in ("get", "post", "delete"):
