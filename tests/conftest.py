@@ -11,6 +11,7 @@ from typing import Any
 import platformdirs
 import psutil
 import pytest
+from hypothesis import settings
 
 from shimmy.errors import ShimmyError
 from shimmy.models.progress import Silent
@@ -23,6 +24,10 @@ from tests.contexts import MakeContext
 from tests.wide import write_wide
 
 pytest_plugins = ["tests.tiny.fixtures"]
+
+# The same examples in each run, however long each takes: a machine's mood and chance are no reasons to fail.
+settings.register_profile("tests", deadline=None, derandomize=True)
+settings.load_profile("tests")
 
 # A shell's background job ignores interrupts, nohup hangups, and so would every process that a test starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -129,7 +129,7 @@ class WholeCopyMachine(CacheMachine):
 
 
 TestForkingCache = CacheMachine.TestCase
-TestForkingCache.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestForkingCache.settings = settings(max_examples=60, stateful_step_count=30)
 TestExactContinuationCache = ExactContinuationMachine.TestCase
 TestExactContinuationCache.settings = TestForkingCache.settings
 TestWholeCopyCache = WholeCopyMachine.TestCase

@@ -327,7 +327,7 @@ def answer(path: Path) -> ModelMetadata | str:
         return error.message
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(data=st.binary(max_size=200), magic=st.booleans())
 def test_arbitrary_bytes_never_raise_another_error(scratch: Path, data: bytes, magic: bool) -> None:
     path = scratch / "model.gguf"
@@ -335,7 +335,7 @@ def test_arbitrary_bytes_never_raise_another_error(scratch: Path, data: bytes, m
     assert isinstance(answer(path), str)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(data=st.data())
 def test_a_changed_header_never_raises_another_error(scratch: Path, sound: Path, data: st.DataObject) -> None:
     content = bytearray(sound.read_bytes())
@@ -355,7 +355,7 @@ def test_a_changed_header_never_raises_another_error(scratch: Path, sound: Path,
         assert said.file_size == len(content)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(data=st.data())
 def test_a_file_that_ends_anywhere_is_refused(scratch: Path, sound: Path, data: st.DataObject) -> None:
     content = sound.read_bytes()

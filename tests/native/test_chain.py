@@ -109,7 +109,7 @@ CHANGES = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=500, deadline=None, derandomize=True)
+@settings(max_examples=500)
 @given(
     changes=CHANGES,
     order=st.one_of(st.none(), st.permutations(SAMPLERS), st.lists(st.sampled_from(SAMPLERS), max_size=6)),
@@ -155,7 +155,7 @@ def tokenizing_chain_fixture(tiny_llama: Path) -> Iterator[ChainModel]:
 WORDS = ["one", "two", " three", ".", "\n", ":", " ", "cat", " sat", "the"]
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150)
 @given(
     words=st.lists(st.sampled_from(WORDS), max_size=60),
     breakers=st.lists(st.sampled_from(["\n", ":", "cat", "at s", "e", "e t", "one two", " ", "\n\n"]), max_size=3),
@@ -185,7 +185,7 @@ def test_sequence_breakers_end_a_repetition_as_the_chain_s_do(
         assert same(ours(sampler, row), chains, 1e-6)
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200)
 @given(
     history=st.lists(st.sampled_from([1, 1, 1, 2, 3]), max_size=80),
     drawn=st.lists(st.sampled_from([1, 2]), max_size=6),

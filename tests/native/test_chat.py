@@ -49,7 +49,7 @@ def test_the_answer_is_opened_only_when_asked(chatml: ChatTemplate) -> None:
     assert rendered.prompt == "<|im_start|>user\nHello<|im_end|>\n"
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(content=st.text(max_size=60))
 def test_any_content_is_rendered_as_it_is(chatml: ChatTemplate, content: str) -> None:
     assert chatml.render([Message("user", content)])[0].prompt == (

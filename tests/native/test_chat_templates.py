@@ -178,7 +178,7 @@ def comparable(end: ChatEnd) -> tuple[object, ...]:
     return message.content, message.reasoning, [(call.name, call.arguments) for call in message.tool_calls], end.parsed
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(data=st.data())
 def test_deltas_at_any_split_make_the_same_whole(written: Written, data: st.DataObject) -> None:
     places = st.integers(1, len(written.text) - 1)

@@ -33,7 +33,7 @@ def test_its_template_adds_its_own_system_message(model: Model) -> None:
     assert model.tokenize(rendered.prompt)[0] == model.facts.special_tokens["bos"]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(text=st.text(st.characters(max_codepoint=0x17F, exclude_categories=["Cc"]), max_size=40))
 def test_european_text_survives_tokens(model: Model, text: str) -> None:
     tokens = model.tokenize(text, add_special=False, parse_special=False)

@@ -78,7 +78,7 @@ def walk(model: Model, theirs: ChainModel, gbnf: str, data: st.DataObject, steps
 
 
 @pytest.mark.parametrize("name", GRAMMARS)
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(data=st.data())
 def test_the_same_tokens_are_allowed(llama: Model, theirs: ChainModel, name: str, data: st.DataObject) -> None:
     compared = walk(llama, theirs, GRAMMARS[name], data, 12)
@@ -86,14 +86,14 @@ def test_the_same_tokens_are_allowed(llama: Model, theirs: ChainModel, name: str
     assert compared[0][0]  # each of these grammars has a text
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(gbnf=made_up(), data=st.data())
 def test_made_up_grammars_allow_the_same(llama: Model, theirs: ChainModel, gbnf: str, data: st.DataObject) -> None:
     compared = walk(llama, theirs, gbnf, data, 6)
     assert [mine for mine, _ in compared] == [other for _, other in compared]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(text=st.lists(st.sampled_from(TEXTS), max_size=30).map("".join))
 def test_what_llama_cpp_reads_is_read_the_same_way(llama: Model, theirs: ChainModel, text: str) -> None:
     # The other way round there is more that we read: llama.cpp refuses to repeat what may be empty, as in "x"*+.
@@ -110,7 +110,7 @@ def test_what_llama_cpp_reads_is_read_the_same_way(llama: Model, theirs: ChainMo
                 assert np.array_equal(allowed(llama, grammar, []), other)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(data=st.data())
 def test_a_lazy_grammar_wakes_at_the_same_token(llama: Model, theirs: ChainModel, data: st.DataObject) -> None:
     words = st.text(st.sampled_from("abt<("), min_size=1, max_size=4).map(lambda word: Trigger("word", word))

@@ -150,7 +150,7 @@ def test_a_closed_model_refuses_and_can_be_closed_again(tiny_llama: Path) -> Non
             use()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(text=TEXTS)
 def test_text_survives_tokens(llama: Model, text: str) -> None:
     tokens = llama.tokenize(text, add_special=False, parse_special=False)
@@ -159,7 +159,7 @@ def test_text_survives_tokens(llama: Model, text: str) -> None:
     assert b"".join(map(llama.piece, tokens)).decode() == text
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(text=TEXTS)
 def test_special_tokens_are_recognised_only_when_asked(llama: Model, text: str) -> None:
     special = set(range(508, 512))

@@ -89,7 +89,7 @@ def test_a_character_at_a_time_parts_it_the_same(templates: Templates, raw: Raw)
         assert meaning(end) == (raw.content, raw.reasoning, list(raw.calls))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(data=st.data())
 def test_any_split_parts_it_the_same(templates: Templates, data: st.DataObject) -> None:
     raw = data.draw(st.sampled_from([raw for raw in ALL if len(raw.text) > 1]))

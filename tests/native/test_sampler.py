@@ -46,7 +46,7 @@ def test_the_largest_is_found_wherever_it_stands(blank: Blanks, width: int) -> N
         assert draw(sampler, row) == at
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(data=st.data())
 def test_only_survivors_of_the_stages_are_drawn(blank: Blanks, data: st.DataObject) -> None:
     width = data.draw(st.sampled_from([*WIDTHS, 5000]))

@@ -244,7 +244,7 @@ _anything = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(schema=_anything)
 def test_no_schema_does_more_than_raise(llama: Model, schema: object) -> None:
     try:

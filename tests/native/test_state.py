@@ -64,7 +64,7 @@ def test_an_empty_sequence_has_a_state_too(decoder: Model, make_context: MakeCon
 
 
 @given(st.data())
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_damaged_state_is_refused_and_changes_nothing(
     llama: Model, make_context: MakeContext, data: st.DataObject
 ) -> None:
