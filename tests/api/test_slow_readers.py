@@ -90,6 +90,8 @@ def test_an_answer_behind_a_stream_may_be_longer_than_what_is_kept_of_one() -> N
             stream.write(FULL)
             assert not stream.closed()
 
+    asyncio.run(work())
+
 
 def test_what_comes_all_at_once_may_be_more_than_is_kept_of_a_slow_reader() -> None:
     """Long prompts that are echoed: nobody could read them before the next piece of text is written."""
@@ -108,8 +110,6 @@ def test_what_comes_all_at_once_may_be_more_than_is_kept_of_a_slow_reader() -> N
                     await asyncio.sleep(0)
                     outgoing.write(b"x" * 10_000)
             assert stream.closed()
-
-    asyncio.run(work())
 
     asyncio.run(work())
 
