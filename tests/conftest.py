@@ -77,9 +77,14 @@ def decoder(request: pytest.FixtureRequest) -> Model:
 
 
 @pytest.fixture(scope="session")
-def wide_llama(tiny_llama: Path, tiny_folder: Path) -> Iterator[Model]:
+def tiny_wide(tiny_llama: Path, tiny_folder: Path) -> Path:
     """The llama with weights of 32 bits (tests/wide.py says why); make its context with WIDE."""
-    yield from _load(write_wide(tiny_llama, tiny_folder / "wide.gguf"))
+    return write_wide(tiny_llama, tiny_folder / "wide.gguf")
+
+
+@pytest.fixture(scope="session")
+def wide_llama(tiny_wide: Path) -> Iterator[Model]:
+    yield from _load(tiny_wide)
 
 
 @pytest.fixture(scope="session", params=DECODERS)

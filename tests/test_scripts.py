@@ -55,7 +55,7 @@ def run(program: Path, *arguments: str, path: Path, **environment: str) -> subpr
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
 

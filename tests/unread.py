@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from http.client import HTTPConnection, HTTPResponse
 
-_PATIENCE_S = 60.0
+_PATIENCE_S = 300.0
 _LONG = json.dumps({"model": "default", "text": "\U0001f600" * 200_000, "pieces": True})  # over 5 MB of tokens
 
 

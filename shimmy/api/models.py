@@ -15,7 +15,6 @@ from shimmy.models.served import ServedModel
 from shimmy.types import BufferMemory, ModelInfo, ModelStatus
 from shimmy.worker.protocol import Pong
 
-_PATIENCE_S = 0.5  # with a worker
 _LEAST_PROGRESS = 0.01  # between two events
 
 
@@ -187,11 +186,12 @@ class StatusHandler(ApiHandler):
 
     async def get(self, name: str) -> None:
         """How it is now."""
-        self.answer(await status_of(await self.services.pool.find(name)))
+        model = await self.services.pool.find(name)
+        self.answer(status_of(model, await model.pong(self.services.limits.pong_s)))
 
 
-async def status_of(model: ServedModel) -> StatusAnswer:
-    """How a model is now; where the worker does not answer at once, ``kv`` is null."""
+def status_of(model: ServedModel, pong: Pong | None) -> StatusAnswer:
+    """How a model is now; where the worker does not answer at once, and ``pong`` is None, ``kv`` is null."""
     loaded = model.loaded
     failure: ShimmyError | None = model.failure
     return StatusAnswer(
@@ -200,7 +200,7 @@ async def status_of(model: ServedModel) -> StatusAnswer:
         context_length=loaded.n_ctx if loaded is not None else None,
         active_requests=model.admission.active,
         waiting_requests=model.admission.waiting,
-        kv=_kv(await model.pong(_PATIENCE_S)),
+        kv=_kv(pong),
         progress=round(model.progress, 3) if model.status == "loading" else None,
         load_ms=round(model.load_ms, 1),
         restarts=model.restarts,

@@ -13,8 +13,6 @@ from shimmy.api.services import Services
 from shimmy.models.served import ServedModel
 from shimmy.worker.protocol import Pong
 
-_PATIENCE_S = 0.5
-
 
 class MetricsHandler(ApiHandler):
     """For a Prometheus server, and for people."""
@@ -24,7 +22,7 @@ class MetricsHandler(ApiHandler):
     async def get(self) -> None:
         """The numbers of a worker that does not answer at once are left out."""
         models = self.services.pool.served
-        pongs = await asyncio.gather(*(model.pong(_PATIENCE_S) for model in models))
+        pongs = await asyncio.gather(*(model.pong(self.services.limits.pong_s) for model in models))
         readings = [*_of_server(self.services)]
         for model, pong in zip(models, pongs, strict=True):
             readings += _of_model(model, pong)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.api.serving import Running, serving
+from tests.api.serving import ENDLESS_CTX, Running, serving
 
 
 class _Tracebacks(logging.Handler):
@@ -35,4 +35,11 @@ def _no_traceback_in_the_log() -> Iterator[None]:
 def server(tiny_llama: Path) -> Iterator[Running]:
     """With the tiny llama, loaded when it is first asked."""
     with serving(tiny_llama) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def endless(long_llama: Path) -> Iterator[Running]:
+    """With a llama whose ENDLESS answers go on until something ends them."""
+    with serving(long_llama, ctx=ENDLESS_CTX) as running:
         yield running

@@ -17,11 +17,15 @@ from typing import Any
 
 from shimmy.api.limits import Limits
 from shimmy.config import load_config
+from shimmy.engine.stats import EngineStats
 from shimmy.models.served import ServedModel
 from shimmy.server import Server
 
-_LIMITS = Limits()
-PATIENCE_S = 60.0  # a test that runs into it has found a hang
+PATIENCE_S = 300.0  # a test that runs into it has found a hang
+LIMITS = Limits(head_s=PATIENCE_S, body_s=PATIENCE_S, stall_s=PATIENCE_S, abort_s=PATIENCE_S, pong_s=PATIENCE_S)
+# Takes far longer than any test goes on, with long_llama and a context of ENDLESS_CTX: what still runs was not just fast enough.
+ENDLESS = {"model": "default", "prompt": "hello", "temperature": 0, "max_tokens": 60_000, "ignore_eos": True}
+ENDLESS_CTX = 65_536
 
 
 @dataclass
@@ -97,9 +101,22 @@ class Running:
         (found,) = [model for model in self.server.services.pool.served if model.entry.id == self.model]
         return found
 
+    @property
+    def stats(self) -> EngineStats:
+        """How the worker is now."""
+        pong = self.call(self.served.pong(PATIENCE_S))
+        assert pong is not None
+        found: EngineStats = pong.stats
+        return found
+
     def open_stream(self, path: str, body: object) -> Stream:
         """A request whose events are read one by one."""
         return Stream(self, path, body)
+
+    def cancel(self, stream: Stream) -> None:
+        """Let a stream end soon."""
+        name = stream.response.headers["X-Request-Id"]
+        assert self.post("/api/cancel", {"id": name}).json == {"cancelled": True}
 
     def wait_until(self, holds: Callable[[], bool]) -> None:
         """Until something of the server, looked at in its loop, holds."""
@@ -110,6 +127,17 @@ class Running:
         self.wait_until(lambda: not self.served.admission.active and not self.served.admission.waiting)
         self.wait_until(lambda: not self.server.services.active)
         self.call(_until_worker_idle(self.served))
+
+    def load(self) -> None:
+        """Load the model, without a request."""
+        self.call(_load(self))
+
+    def change(self, **settings: object) -> None:
+        """Other values of settings that the server reads each time."""
+        services = self.server.services
+        services.config = services.config._replace(**settings)  # type: ignore[arg-type]
+        for model in services.pool.served:
+            model._config = services.config
 
     def call(self, work: Any) -> Any:
         """Run a coroutine in the server's loop."""
@@ -145,6 +173,15 @@ class Stream:
         self.connection.close()
 
 
+async def _load(server: Running) -> None:
+    await (await server.server.services.pool.find(server.model)).load()
+
+
+def n_open() -> int:
+    """File descriptors of this process, in which the server is."""
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
 async def _until(holds: Callable[[], bool]) -> None:
     deadline = time.monotonic() + PATIENCE_S
     while not holds():
@@ -162,7 +199,7 @@ async def _until_worker_idle(model: ServedModel) -> None:
 
 
 @contextmanager
-def serving(*models: Path, limits: Limits = _LIMITS, **settings: object) -> Iterator[Running]:
+def serving(*models: Path, limits: Limits = LIMITS, **settings: object) -> Iterator[Running]:
     """A server with the models of these files, by the names of SHIMMY_* variables: ``parallel=2``.
 
     ``limits``: those that a test does not wait for.

@@ -92,7 +92,8 @@ class Socket:
 
     def receive(self) -> Any:
         """The next message."""
-        frame = self.frame()
+        while (frame := self.frame()) is not None and frame.opcode == PING:  # as the server sends them now and then
+            self.send_frame(PONG, frame.data)
         assert frame is not None
         assert frame.opcode == TEXT, frame
         return json.loads(frame.data)

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from shimmy.api.limits import Limits
-from tests.api.serving import Running, serving
+from tests.api.serving import LIMITS, Running, serving
 from tests.api.wire import Wire
 
 ASK = {"model": "default", "prompt": "hello", "temperature": 0, "max_tokens": 2}
@@ -19,8 +18,15 @@ LIMIT = 100_000
 
 @pytest.fixture(scope="module")
 def small(tiny_llama: Path) -> Iterator[Running]:
-    """A server of little patience."""
-    with serving(tiny_llama, limits=Limits(head_s=0.3, body_s=0.3), max_body=LIMIT) as running:
+    """A server that takes no long bodies."""
+    with serving(tiny_llama, max_body=LIMIT) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def hasty(tiny_llama: Path) -> Iterator[Running]:
+    """A server of little patience, for what it does not get to the end of."""
+    with serving(tiny_llama, limits=LIMITS._replace(head_s=0.3, body_s=0.3)) as running:
         yield running
 
 
@@ -124,7 +130,7 @@ def test_chunks_over_the_limit_are_a_413(small: Running) -> None:
         while wire.send(b"2000\r\n" + b" " * 0x2000 + b"\r\n"):
             pass
     with Wire(small) as wire:
-        wire.send(wire.head(Transfer_Encoding="chunked"))
+        wire.send(wire.head(Transfer_Encoding="chunked", Connection="close"))
         for _ in range(LIMIT // 0x2000 + 1):
             wire.send(b"2000\r\n" + b" " * 0x2000 + b"\r\n")
         wire.send(b"0\r\n\r\n")
@@ -135,11 +141,11 @@ def test_chunks_over_the_limit_are_a_413(small: Running) -> None:
 @pytest.mark.parametrize(
     "chunk", [b"zz\r\n", b"-5\r\n", b"5\r\nabc", b"5\r\nabcdefgh\r\n", b"\r\n\r\n", b"5;" + b"x" * 100]
 )
-def test_chunks_that_are_none_end_the_connection(small: Running, chunk: bytes) -> None:
-    with Wire(small) as wire:
+def test_chunks_that_are_none_end_the_connection(hasty: Running, chunk: bytes) -> None:
+    with Wire(hasty) as wire:
         wire.send(wire.head(Transfer_Encoding="chunked") + chunk)
         assert wire.statuses() in ([], [400])
-    assert still_serves(small)
+    assert still_serves(hasty)
 
 
 def test_a_chunked_body_is_read(small: Running) -> None:
@@ -153,11 +159,11 @@ def test_a_chunked_body_is_read(small: Running) -> None:
         assert wire.answer().status == 200
 
 
-def test_a_body_shorter_than_announced_is_not_waited_for_for_ever(small: Running) -> None:
-    with Wire(small) as wire:
+def test_a_body_shorter_than_announced_is_not_waited_for_for_ever(hasty: Running) -> None:
+    with Wire(hasty) as wire:
         wire.send(wire.head(Content_Length=500) + b'{"model":')
         assert wire.statuses() in ([], [400])
-    small.wait_until(lambda: not small.server.services.active)
+    hasty.wait_until(lambda: not hasty.server.services.active)
 
 
 def test_a_body_longer_than_announced_is_no_second_request(small: Running) -> None:

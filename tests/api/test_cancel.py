@@ -6,30 +6,27 @@ import json
 import threading
 from pathlib import Path
 
-from shimmy.api.limits import Limits
-from tests.api.serving import Answer, Running, serving
-
-LONG = {"model": "default", "prompt": "hello", "temperature": 0, "max_tokens": 1900, "ignore_eos": True}
+from tests.api.serving import ENDLESS, ENDLESS_CTX, LIMITS, Answer, Running, serving
 
 
-def test_a_stream_that_is_cancelled_ends_with_that_reason(server: Running) -> None:
-    stream = server.open_stream("/api/generate", {**LONG, "stream": True})
+def test_a_stream_that_is_cancelled_ends_with_that_reason(endless: Running) -> None:
+    stream = endless.open_stream("/api/generate", {**ENDLESS, "stream": True})
     stream.event()
     name = stream.response.headers["X-Request-Id"]
-    assert server.post("/api/cancel", {"id": name}).json == {"cancelled": True}
+    assert endless.post("/api/cancel", {"id": name}).json == {"cancelled": True}
     *_, last, done = stream.rest()
     assert json.loads(last)["choices"][0]["finish_reason"] == "cancelled"
     assert done == "[DONE]"
-    assert server.post("/api/cancel", {"id": name}).json == {"cancelled": False}
+    assert endless.post("/api/cancel", {"id": name}).json == {"cancelled": False}
 
 
-def test_a_request_is_cancelled_by_the_id_that_it_came_with(tiny_llama: Path) -> None:
+def test_a_request_is_cancelled_by_the_id_that_it_came_with(long_llama: Path) -> None:
     """One that runs answers with what it has, one that waits says that it was cancelled."""
-    with serving(tiny_llama, parallel=1) as server:
+    with serving(long_llama, ctx=ENDLESS_CTX, parallel=1) as server:
         answers: dict[str, Answer] = {}
 
         def ask(name: str) -> None:
-            answers[name] = server.post("/api/generate", LONG, X_Request_Id=name)
+            answers[name] = server.post("/api/generate", ENDLESS, X_Request_Id=name)
 
         threads = {}
         for name in ("first", "second", "third"):  # one place, and one more ahead of it
@@ -48,10 +45,10 @@ def test_a_request_is_cancelled_by_the_id_that_it_came_with(tiny_llama: Path) ->
         server.wait_until_idle()
 
 
-def test_a_client_cancels_only_its_own_requests(tiny_llama: Path) -> None:
-    with serving(tiny_llama, api_keys="one,two") as server:
+def test_a_client_cancels_only_its_own_requests(long_llama: Path) -> None:
+    with serving(long_llama, ctx=ENDLESS_CTX, api_keys="one,two") as server:
         server.headers["X-Api-Key"] = "one"
-        stream = server.open_stream("/api/generate", {**LONG, "stream": True})
+        stream = server.open_stream("/api/generate", {**ENDLESS, "stream": True})
         stream.event()
         name = stream.response.headers["X-Request-Id"]
         assert server.post("/api/cancel", {"id": name}, X_Api_Key="two").json == {"cancelled": False}
@@ -59,13 +56,12 @@ def test_a_client_cancels_only_its_own_requests(tiny_llama: Path) -> None:
         stream.rest()
 
 
-def test_a_server_without_a_place_for_more_requests_cancels_still(tiny_llama: Path) -> None:
-    with serving(tiny_llama, max_active=1) as server:
-        stream = server.open_stream("/api/generate", {**LONG, "stream": True})
+def test_a_server_without_a_place_for_more_requests_cancels_still(long_llama: Path) -> None:
+    with serving(long_llama, ctx=ENDLESS_CTX, max_active=1) as server:
+        stream = server.open_stream("/api/generate", {**ENDLESS, "stream": True})
         stream.event()
-        assert server.post("/api/generate", LONG).status == 503
-        name = stream.response.headers["X-Request-Id"]
-        assert server.post("/api/cancel", {"id": name}).json == {"cancelled": True}
+        assert server.post("/api/generate", ENDLESS).status == 503
+        server.cancel(stream)
         stream.rest()
 
 
@@ -75,13 +71,13 @@ def test_an_id_is_needed(server: Running) -> None:
         assert (answer.status, answer.error["code"]) == (400, "invalid_request")
 
 
-def test_a_stream_that_waits_says_nothing_so_that_an_error_has_its_status(tiny_llama: Path) -> None:
-    with serving(tiny_llama, parallel=1, limits=Limits(silence_s=0)) as server:
-        first = server.open_stream("/api/generate", {**LONG, "stream": True})
+def test_a_stream_that_waits_says_nothing_so_that_an_error_has_its_status(long_llama: Path) -> None:
+    with serving(long_llama, ctx=ENDLESS_CTX, parallel=1, limits=LIMITS._replace(silence_s=0)) as server:
+        first = server.open_stream("/api/generate", {**ENDLESS, "stream": True})
         answers: dict[str, Answer] = {}
 
         def ask(name: str) -> None:
-            answers[name] = server.post("/api/generate", {**LONG, "stream": True}, X_Request_Id=name)
+            answers[name] = server.post("/api/generate", {**ENDLESS, "stream": True}, X_Request_Id=name)
 
         threads = []
         for name in ("second", "third"):  # one place ahead, and the queue

@@ -18,7 +18,7 @@ LEFT_OUT = ("/api/models/{name}/load", "/api/models/{name}/unload")
 
 @pytest.fixture
 def served(tiny_llama: Path) -> Iterator[Running]:
-    with serving(tiny_llama, generation_timeout_s=1, ctx=512) as running:
+    with serving(tiny_llama, generation_timeout_s=60, ctx=512) as running:
         yield running
 
 

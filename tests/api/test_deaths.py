@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
 import signal
 import traceback
 from collections.abc import Iterator
@@ -13,17 +15,16 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.api.serving import PATIENCE_S, Running, serving
+from tests.api.serving import ENDLESS, ENDLESS_CTX, PATIENCE_S, Running, n_open, serving
 from tests.api.sockets import Socket
 
 ASK = {"model": "default", "prompt": "hello", "temperature": 0, "max_tokens": 4}
-LONG = {**ASK, "max_tokens": 1900, "ignore_eos": True}
 
 
 @pytest.fixture
-def server(tiny_llama: Path) -> Iterator[Running]:
+def server(long_llama: Path) -> Iterator[Running]:
     """One for each test: they leave traces."""
-    with serving(tiny_llama) as running:
+    with serving(long_llama, ctx=ENDLESS_CTX) as running:
         yield running
 
 
@@ -50,9 +51,9 @@ def die_three_times(server: Running) -> None:
 
 
 def test_a_stream_whose_worker_dies_ends_with_an_error_and_no_invented_end(server: Running) -> None:
-    stream = server.open_stream("/api/generate", {**LONG, "stream": True})
+    stream = server.open_stream("/api/generate", {**ENDLESS, "stream": True})
     with Socket(server) as socket:
-        socket.send(**LONG, id="s")
+        socket.send(**ENDLESS, id="s")
         socket.receive()
         stream.event()
         kill(server)
@@ -67,13 +68,13 @@ def test_a_stream_whose_worker_dies_ends_with_an_error_and_no_invented_end(serve
 
 
 def test_a_whole_answer_whose_worker_dies_is_a_503(server: Running) -> None:
-    stream = server.open_stream("/api/generate", {**LONG, "stream": True})
+    stream = server.open_stream("/api/generate", {**ENDLESS, "stream": True})
     stream.event()
     with Socket(server) as socket:
-        socket.send(**LONG)
+        socket.send(**ENDLESS)
         socket.receive()
         with ThreadPoolExecutor(1) as pool:
-            asked = pool.submit(server.post, "/api/generate", LONG)
+            asked = pool.submit(server.post, "/api/generate", ENDLESS)
             server.wait_until(lambda: server.served.admission.active == 3)
             kill(server)
             answer = asked.result()
@@ -81,10 +82,10 @@ def test_a_whole_answer_whose_worker_dies_is_a_503(server: Running) -> None:
     stream.rest()
 
 
-def test_one_that_waits_is_answered_by_the_next_worker(tiny_llama: Path) -> None:
-    with serving(tiny_llama, parallel=1) as server, Socket(server) as socket:
+def test_one_that_waits_is_answered_by_the_next_worker(long_llama: Path) -> None:
+    with serving(long_llama, parallel=1, ctx=ENDLESS_CTX) as server, Socket(server) as socket:
         for name in range(2):
-            socket.send(**LONG, id=name)
+            socket.send(**ENDLESS, id=name)
         socket.receive()
         socket.send(**ASK, id="waits")
         server.wait_until(lambda: server.served.admission.waiting == 1)
@@ -97,31 +98,41 @@ def test_one_that_waits_is_answered_by_the_next_worker(tiny_llama: Path) -> None
         assert ends == {0: "error", 1: "error", "waits": "length"}
 
 
-def test_a_worker_killed_while_it_loads_is_an_error_for_who_waits(tiny_llama: Path) -> None:
-    with serving(tiny_llama) as server:
+@pytest.fixture
+def changing(hanging_llama: Path, tmp_path: Path) -> Path:
+    """A model whose load never ends, until the test puts another one in its place."""
+    return Path(shutil.copy(hanging_llama, tmp_path / "model.gguf"))
+
+
+def test_a_worker_killed_while_it_loads_is_an_error_for_who_waits(changing: Path, tiny_llama: Path) -> None:
+    with serving(changing, template_timeout_s=600) as server:
         before = children()
         with Socket(server) as socket:
             socket.send(**ASK)
             new_child(before).kill()
             message = socket.receive()
             assert message["error"]["code"] == "model_failed"
+            shutil.copy(tiny_llama, changing)
             socket.send(**ASK)
             assert socket.answer()[1]["done"]
 
 
-def test_a_load_that_takes_too_long_is_an_error_that_names_the_setting(tiny_llama: Path) -> None:
-    with serving(tiny_llama, load_timeout_s=1) as server:
+def test_a_load_that_takes_too_long_is_an_error_that_names_the_setting(changing: Path, tiny_llama: Path) -> None:
+    with serving(changing, template_timeout_s=600, load_timeout_s=3) as server:
         before = children()
         with Socket(server) as socket:
             socket.send(**ASK)
             worker = new_child(before)
-            while "shimmy.worker.process" not in worker.cmdline():
-                pass  # until it runs its own program the server's thread stands still with it
-            worker.suspend()
+            with contextlib.suppress(psutil.NoSuchProcess):  # where the time is over before we come so far
+                while "shimmy.worker.process" not in worker.cmdline():
+                    pass  # until it runs its own program the server's thread stands still with it
+                worker.suspend()
             message = socket.receive()
             assert message["error"]["code"] == "model_failed"
             assert "load_timeout_s" in message["error"]["message"]
             worker.wait(PATIENCE_S)  # it was ended, though it does not listen
+        shutil.copy(tiny_llama, changing)
+        server.change(load_timeout_s=300.0)
         assert server.post(f"/api/models/{server.model}/load").json["status"] == "ready"
 
 
@@ -161,7 +172,7 @@ def test_a_model_that_failed_costs_nothing_more_with_each_refusal(server: Runnin
 
 def test_the_death_of_one_model_leaves_another_one_alone(tiny_llama: Path, tiny_swa: Path) -> None:
     with serving(tiny_llama, tiny_swa) as server:
-        other = {**LONG, "model": tiny_swa.stem, "stream": True, "max_tokens": 200}
+        other = {**ENDLESS, "model": tiny_swa.stem, "stream": True, "max_tokens": 200}
         assert server.post("/api/generate", ASK).status == 200
         stream = server.open_stream("/api/generate", other)
         stream.event()
@@ -173,9 +184,6 @@ def test_the_death_of_one_model_leaves_another_one_alone(tiny_llama: Path, tiny_
 
 
 def test_nothing_is_left_of_a_worker_that_died(server: Running) -> None:
-    def n_open() -> int:
-        return len(list(Path("/proc/self/fd").iterdir()))
-
     server.post(f"/api/models/{server.model}/load")
     server.post(f"/api/models/{server.model}/unload")
     before = n_open()

@@ -13,7 +13,7 @@ import pytest
 
 from shimmy.api.openai_embeddings import EmbeddingsAnswer, EmbeddingsUsage, _json
 from shimmy.types import Embedded, Usage
-from tests.api.serving import Answer, Running, serving
+from tests.api.serving import ENDLESS, ENDLESS_CTX, Answer, Running, serving
 
 PATH = "/v1/embeddings"
 
@@ -48,9 +48,9 @@ def test_others_have_their_turn_while_a_long_answer_is_made() -> None:
     assert asyncio.run(work()) >= 10
 
 
-def test_what_waits_for_its_vectors_can_be_cancelled(tiny_llama: Path) -> None:
-    with serving(tiny_llama, parallel=1) as server:
-        long = {"model": "default", "prompt": "x", "max_tokens": 1900, "ignore_eos": True, "stream": True}
+def test_what_waits_for_its_vectors_can_be_cancelled(long_llama: Path) -> None:
+    with serving(long_llama, parallel=1, ctx=ENDLESS_CTX) as server:
+        long = {**ENDLESS, "stream": True}
         stream = server.open_stream("/api/generate", long)
         ahead = threading.Thread(target=lambda: server.post("/api/generate", long, X_Request_Id="ahead"))
         ahead.start()

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import signal
+import time
 from pathlib import Path
 
 import psutil
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.api.serving import Running, serving
+from shimmy.api.limits import Limits
+from tests.api.serving import ENDLESS, ENDLESS_CTX, PATIENCE_S, Running, serving
 from tests.api.sockets import Socket
+from tests.suspended import suspended
 
 ASK = {"model": "default", "prompt": "hello there, you", "temperature": 0, "max_tokens": 8}
-LONG = {**ASK, "max_tokens": 1900, "ignore_eos": True, "stream": True}
 
 
 def scrape(server: Running) -> dict[str, Metric]:
@@ -67,15 +68,15 @@ def test_text_that_comes_with_the_end_is_a_first_text_too(tiny_llama: Path) -> N
         assert value(scrape(server), "shimmy_time_to_first_token_seconds_count", model=server.model) == 1
 
 
-def test_tokens_of_an_answer_that_nobody_waits_for_are_counted(tiny_llama: Path) -> None:
-    with serving(tiny_llama) as server:
-        stream = server.open_stream("/api/generate", LONG)
+def test_tokens_of_an_answer_that_nobody_waits_for_are_counted(long_llama: Path) -> None:
+    with serving(long_llama, ctx=ENDLESS_CTX) as server:
+        stream = server.open_stream("/api/generate", {**ENDLESS, "stream": True})
         for _ in range(5):
             stream.event()
         stream.close()
         server.wait_until_idle()
         counted = value(scrape(server), "shimmy_generated_tokens_total", model=server.model)
-        assert 5 <= counted < float(str(LONG["max_tokens"]))
+        assert 5 <= counted < 60_000
 
 
 def test_messages_of_sockets_are_counted(tiny_llama: Path) -> None:
@@ -91,25 +92,32 @@ def test_messages_of_sockets_are_counted(tiny_llama: Path) -> None:
             assert value(families, "shimmy_http_requests_total", **answered) == 1
 
 
-def test_the_state_of_now(tiny_llama: Path) -> None:
-    with serving(tiny_llama, parallel=1) as server:
+def scrape_until(server: Running, number: float, name: str, **labels: str) -> dict[str, Metric]:
+    """The first that has this number."""
+    deadline = time.monotonic() + PATIENCE_S
+    while value(families := scrape(server), name, **labels) != number:
+        assert time.monotonic() < deadline, families
+    return families
+
+
+def test_the_state_of_now(long_llama: Path) -> None:
+    with serving(long_llama, parallel=1, ctx=ENDLESS_CTX) as server:
         families = scrape(server)
         assert value(families, "shimmy_models_loaded") == 0
         assert "shimmy_sequences_running" not in families
-        streams = [server.open_stream("/api/generate", LONG)]
+        streams = [server.open_stream("/api/generate", {**ENDLESS, "stream": True})]
         streams[0].event()
         waiting = Socket(server)
         for number in range(3):
             waiting.send(**ASK, id=number)
         server.wait_until(lambda: server.server.services.active == 4)
-        families = scrape(server)
         name = server.model
+        families = scrape_until(server, 3, "shimmy_sequences_waiting", model=name)
         assert value(families, "shimmy_models_loaded") == 1
         assert value(families, "shimmy_requests_active") == 4
         assert value(families, "shimmy_sequences_running", model=name) == 1
-        assert value(families, "shimmy_sequences_waiting", model=name) == 3
-        assert value(families, "shimmy_kv_cells", model=name) == 2048
-        assert 0 < value(families, "shimmy_kv_cells_used", model=name) < 2048
+        assert value(families, "shimmy_kv_cells", model=name) == ENDLESS_CTX
+        assert 0 < value(families, "shimmy_kv_cells_used", model=name) < ENDLESS_CTX
         assert value(families, "shimmy_preemptions_total", model=name) == 0
         assert value(families, "shimmy_resident_memory_bytes", process="server") > 1e7
         assert value(families, "shimmy_resident_memory_bytes", process="worker", model=name) > 1e7
@@ -135,15 +143,10 @@ def test_nothing_waits_once_all_is_answered(tiny_llama: Path) -> None:
 
 
 def test_a_worker_that_does_not_answer_is_left_out(tiny_llama: Path) -> None:
-    with serving(tiny_llama) as server:
+    with serving(tiny_llama, limits=Limits()) as server:
         server.post("/api/generate", ASK)
-        worker = psutil.Process(server.served.pid)
-        worker.send_signal(signal.SIGSTOP)
-        try:
-            server.wait_until(lambda: worker.status() == psutil.STATUS_STOPPED)
+        with suspended(server.served.pid):
             families = scrape(server)
-        finally:
-            worker.send_signal(signal.SIGCONT)
         assert "shimmy_sequences_running" not in families
         assert value(families, "shimmy_models_loaded") == 1
 

@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.api.serving import Answer, Running, serving
+from tests.api.serving import ENDLESS, ENDLESS_CTX, Answer, Running, serving
 
 ASK = {"model": "default", "prompt": "hello there", "temperature": 0, "max_tokens": 4}
-LONG = {**ASK, "max_tokens": 1500, "ignore_eos": True}
 
 
 def status_of(server: Running) -> dict[str, Any]:
@@ -90,9 +89,9 @@ def test_a_file_that_is_no_model_is_an_error_with_a_status(tmp_path: Path, tiny_
         assert server.post("/api/generate", ASK).status == 200
 
 
-def test_an_unload_waits_for_running_requests_and_refuses_new_ones(tiny_llama: Path) -> None:
-    with serving(tiny_llama) as server:
-        stream = server.open_stream("/api/generate", {**LONG, "max_tokens": 300, "stream": True})
+def test_an_unload_waits_for_running_requests_and_refuses_new_ones(long_llama: Path) -> None:
+    with serving(long_llama, ctx=ENDLESS_CTX) as server:
+        stream = server.open_stream("/api/generate", {**ENDLESS, "stream": True})
         stream.event()
         unloaded: list[Answer] = []
         unloading = threading.Thread(target=lambda: unloaded.append(server.post(f"/api/models/{server.model}/unload")))
@@ -101,14 +100,16 @@ def test_an_unload_waits_for_running_requests_and_refuses_new_ones(tiny_llama: P
         refused = server.post("/api/generate", ASK)
         assert (refused.status, refused.error["code"]) == (503, "server_busy")
         assert refused.headers["Retry-After"] == "1"
-        assert "finish_reason" in stream.rest()[-2]
+        assert not unloaded
+        server.cancel(stream)
+        assert '"finish_reason":"cancelled"' in stream.rest()[-2]
         unloading.join()
         assert unloaded[0].json == {"status": "available"}
 
 
-def test_a_forced_unload_does_not_wait(tiny_llama: Path) -> None:
-    with serving(tiny_llama) as server:
-        stream = server.open_stream("/api/generate", {**LONG, "stream": True})
+def test_a_forced_unload_does_not_wait(long_llama: Path) -> None:
+    with serving(long_llama, ctx=ENDLESS_CTX) as server:
+        stream = server.open_stream("/api/generate", {**ENDLESS, "stream": True})
         stream.event()
         assert server.post(f"/api/models/{server.model}/unload", {"force": True}).json == {"status": "available"}
         assert '"model_failed"' in stream.rest()[-1]

@@ -10,15 +10,16 @@ import pytest
 
 from tests.api.serving import Running, serving
 from tests.tiny.models import write_llama
+from tests.wide import WIDE
 
 ASK = {"messages": [{"role": "user", "content": "hello"}], "temperature": 0, "max_tokens": 10}
 PATH = "/v1/chat/completions"
 
 
 @pytest.fixture(scope="module")
-def chatting(tiny_llama: Path) -> Iterator[Running]:
-    """A server whose model has a chat template."""
-    with serving(tiny_llama, parallel=4) as running:
+def chatting(tiny_wide: Path) -> Iterator[Running]:
+    """A server whose model has a chat template, and says the same whatever is in its batches."""
+    with serving(tiny_wide, parallel=4, **WIDE) as running:
         yield running
 
 

@@ -4,36 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import json
-import signal
 from pathlib import Path
 
-import psutil
-
-from shimmy.api.limits import Limits
-from tests.api.serving import serving
+from tests.api.serving import ENDLESS, ENDLESS_CTX, LIMITS, serving
+from tests.suspended import suspended
 from tests.unread import unread
 
-LONG = {"model": "default", "prompt": "hello", "temperature": 0, "max_tokens": 1900, "ignore_eos": True, "stream": True}
 
-
-def test_a_stream_in_which_nothing_comes_has_a_comment(tiny_llama: Path) -> None:
-    with serving(tiny_llama, limits=Limits(silence_s=0.1)) as server:
-        stream = server.open_stream("/api/generate", LONG)
+def test_a_stream_in_which_nothing_comes_has_a_comment(long_llama: Path) -> None:
+    with serving(long_llama, ctx=ENDLESS_CTX, limits=LIMITS._replace(silence_s=0.1)) as server:
+        stream = server.open_stream("/api/generate", {**ENDLESS, "stream": True})
         stream.event()
-        worker = psutil.Process(server.served.pid)
-        worker.send_signal(signal.SIGSTOP)
-        try:
+        with suspended(server.served.pid):
             while (line := stream.response.readline()) != b":\n":
                 assert line
-        finally:
-            worker.send_signal(signal.SIGCONT)
+        server.cancel(stream)
         *_, last, done = stream.rest()
-        assert json.loads(last)["choices"][0]["finish_reason"] == "length"
+        assert json.loads(last)["choices"][0]["finish_reason"] == "cancelled"
         assert done == "[DONE]"
 
 
 def test_a_reader_that_takes_nothing_of_a_long_answer_is_cut_off(tiny_llama: Path) -> None:
-    limits = Limits(stall_s=0.1, most_unread=1 << 30)
+    limits = LIMITS._replace(stall_s=0.1, most_unread=1 << 30)
     with serving(tiny_llama, limits=limits) as server, unread(server.port) as response:
         server.wait_until(lambda: not server.server.services.active)
         read = 0

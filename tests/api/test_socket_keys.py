@@ -7,12 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from shimmy.api.limits import Limits
-from tests.api.serving import Running, serving
+from tests.api.serving import ENDLESS, ENDLESS_CTX, LIMITS, Running, serving
 from tests.api.sockets import TEXT, Socket
 
 ASK = {"model": "default", "prompt": "hello", "temperature": 0, "max_tokens": 4}
-LONG = {**ASK, "max_tokens": 1900, "ignore_eos": True}
 
 
 @pytest.fixture
@@ -24,8 +22,8 @@ def keys(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def locked(tiny_llama: Path, keys: Path) -> Iterator[Running]:
-    with serving(tiny_llama, api_key_file=keys) as running:
+def locked(long_llama: Path, keys: Path) -> Iterator[Running]:
+    with serving(long_llama, ctx=ENDLESS_CTX, api_key_file=keys) as running:
         yield running
 
 
@@ -37,7 +35,7 @@ def take_back(server: Running, keys: Path) -> None:
 
 def test_a_key_that_was_taken_back_opens_nothing_more_on_an_open_socket(locked: Running, keys: Path) -> None:
     with Socket(locked) as socket:
-        socket.send(api_key="mine", **LONG)
+        socket.send(api_key="mine", **ENDLESS)
         socket.receive()
         take_back(locked, keys)
         locked.wait_until(lambda: not locked.server.services.keys.client("mine"))
@@ -85,7 +83,7 @@ def test_messages_are_short_until_the_key_is_there(locked: Running) -> None:
 
 
 def test_only_so_many_sockets_wait_for_their_key(tiny_llama: Path) -> None:
-    with serving(tiny_llama, limits=Limits(most_keyless=2), api_keys="secret") as server:
+    with serving(tiny_llama, limits=LIMITS._replace(most_keyless=2), api_keys="secret") as server:
         with Socket(server) as first, Socket(server) as second:
             with Socket(server) as refused:
                 assert (refused.status, refused.refusal["code"]) == (503, "server_busy")

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from shimmy.api.limits import Limits
-from tests.api.serving import Running, serving
+from tests.api.serving import ENDLESS, ENDLESS_CTX, LIMITS, Running, serving
 from tests.api.sockets import BINARY, CLOSE, PING, PONG, TEXT, Socket
+from tests.suspended import suspended
+from tests.wide import WIDE
 
 ASK = {"model": "default", "prompt": "hello there", "temperature": 0, "max_tokens": 12}
-LONG = {**ASK, "max_tokens": 1900, "ignore_eos": True}
 
 
 def test_a_message_is_answered_in_pieces_and_a_last_word(server: Running) -> None:
@@ -29,10 +28,10 @@ def test_a_message_is_answered_in_pieces_and_a_last_word(server: Running) -> Non
             assert "id" not in last
 
 
-def test_several_requests_run_at_once_and_each_answer_has_its_id(server: Running) -> None:
+def test_several_requests_run_at_once_and_each_answer_has_its_id(tiny_wide: Path) -> None:
     texts: dict[object, str] = dict.fromkeys(["a", "b", 3], "")
     ended: list[object] = []
-    with Socket(server) as socket:
+    with serving(tiny_wide, **WIDE) as server, Socket(server) as socket:
         for name in texts:
             socket.send(**ASK, id=name)
         while len(ended) < 3:
@@ -44,9 +43,9 @@ def test_several_requests_run_at_once_and_each_answer_has_its_id(server: Running
     assert len(set(texts.values())) == 1
 
 
-def test_a_cancelled_request_says_so_and_the_others_go_on(server: Running) -> None:
-    with Socket(server) as socket:
-        socket.send(**LONG, id="long")
+def test_a_cancelled_request_says_so_and_the_others_go_on(endless: Running) -> None:
+    with Socket(endless) as socket:
+        socket.send(**ENDLESS, id="long")
         assert socket.receive()["id"] == "long"
         socket.send(**ASK, id="short")
         socket.send(cancel=True, id="long")
@@ -58,9 +57,9 @@ def test_a_cancelled_request_says_so_and_the_others_go_on(server: Running) -> No
         assert ends == {"long": "cancelled", "short": "length"}
 
 
-def test_a_cancel_without_an_id_means_the_only_request(server: Running) -> None:
-    with Socket(server) as socket:
-        socket.send(**LONG, id="x")
+def test_a_cancel_without_an_id_means_the_only_request(endless: Running) -> None:
+    with Socket(endless) as socket:
+        socket.send(**ENDLESS, id="x")
         socket.receive()
         socket.send(cancel=True)
         assert socket.answer()[1]["finish_reason"] == "cancelled"
@@ -68,9 +67,9 @@ def test_a_cancel_without_an_id_means_the_only_request(server: Running) -> None:
         assert socket.receive()["error"]["code"] == "not_found"
 
 
-def test_a_request_is_cancelled_before_it_begins(tiny_llama: Path) -> None:
-    with serving(tiny_llama) as server, Socket(server) as socket:  # which has to load first
-        socket.send(**LONG)
+def test_a_request_is_cancelled_before_it_begins(long_llama: Path) -> None:
+    with serving(long_llama, ctx=ENDLESS_CTX) as server, Socket(server) as socket:  # which has to load first
+        socket.send(**ENDLESS)
         socket.send(cancel=True)
         last = socket.receive()
         assert (last["finish_reason"], last["usage"]["completion_tokens"]) == ("cancelled", 0)
@@ -111,28 +110,30 @@ def test_an_error_carries_the_id_of_its_request(server: Running) -> None:
 
 
 @pytest.mark.parametrize("name", [{}, {"id": "x"}])
-def test_an_id_that_is_in_use_is_refused(server: Running, name: dict[str, str]) -> None:
-    with Socket(server) as socket:
-        socket.send(**LONG, **name)
+def test_an_id_that_is_in_use_is_refused(endless: Running, name: dict[str, str]) -> None:
+    with Socket(endless) as socket:
+        socket.send(**ENDLESS, **name)
         socket.receive()
         socket.send(**ASK, **name)
         while "token" in (message := socket.receive()):
             pass
         assert message["error"]["code"] == "conflict"
-    server.wait_until_idle()
+    endless.wait_until_idle()
 
 
-def test_the_end_of_a_socket_ends_its_requests(server: Running) -> None:
+def test_the_end_of_a_socket_ends_its_requests(endless: Running) -> None:
     for way in ("close", "vanish"):
-        socket = Socket(server)
+        socket = Socket(endless)
         for name in range(4):
-            socket.send(**LONG, id=name)
+            socket.send(**ENDLESS, id=name)
         socket.receive()
-        if way == "close":
-            socket.send_frame(CLOSE, b"\x03\xe8")
-            assert socket.close_code() == 1000
-        socket.go_away()
-        server.wait_until_idle()
+        with suspended(endless.served.pid):  # what ends them is not that they are done
+            if way == "close":
+                socket.send_frame(CLOSE, b"\x03\xe8")
+                assert socket.close_code() == 1000
+            socket.go_away()
+            endless.wait_until(lambda: not endless.served.admission.active)
+        endless.wait_until_idle()
 
 
 def test_fragments_pings_and_binary_messages(server: Running) -> None:
@@ -217,26 +218,28 @@ def test_nothing_is_done_without_a_key(tiny_llama: Path, first: dict[str, object
 
 
 def test_a_socket_that_sends_no_key_is_closed(tiny_llama: Path) -> None:
-    with serving(tiny_llama, limits=Limits(head_s=0.2), api_keys="secret") as server, Socket(server) as socket:
+    with serving(tiny_llama, limits=LIMITS._replace(head_s=1.0), api_keys="secret") as server, Socket(server) as socket:
         assert socket.close_code() == 1008
 
 
 def test_messages_count_for_the_rate(tiny_llama: Path) -> None:
-    with serving(tiny_llama, rate_limit=3) as server, Socket(server) as socket:  # one is the opening request's
-        for _ in range(2):
-            socket.send(**ASK)
-            assert socket.answer()[1]["done"]
-        for frame in (json.dumps(ASK).encode(), b"nonsense"):
-            socket.send_frame(TEXT, frame)
-            error = socket.receive()["error"]
-            assert error["code"] == "rate_limited"
-            assert error["retry_after"] > 0
+    with serving(tiny_llama, rate_limit=3) as server:
+        server.load()
+        with Socket(server) as socket:  # one is the opening request's
+            for _ in range(2):
+                socket.send(**ASK)
+                assert socket.answer()[1]["done"]
+            for frame in (json.dumps(ASK).encode(), b"nonsense"):
+                socket.send_frame(TEXT, frame)
+                error = socket.receive()["error"]
+                assert error["code"] == "rate_limited"
+                assert error["retry_after"] > 0
 
 
-def test_messages_count_for_the_active_requests(tiny_llama: Path) -> None:
-    with serving(tiny_llama, max_active=2) as server, Socket(server) as socket:
+def test_messages_count_for_the_active_requests(long_llama: Path) -> None:
+    with serving(long_llama, max_active=2, ctx=ENDLESS_CTX) as server, Socket(server) as socket:
         for name in range(3):
-            socket.send(**LONG, id=name)
+            socket.send(**ENDLESS, id=name)
         while "token" in (message := socket.receive()):
             pass
         assert (message["id"], message["error"]["code"]) == (2, "server_busy")
@@ -259,17 +262,18 @@ def test_a_client_that_does_not_read_is_cut_off(server: Running) -> None:
     server.wait_until_idle()
 
 
-def test_a_stopping_server_closes_idle_sockets_and_lets_the_others_end(tiny_llama: Path) -> None:
-    with serving(tiny_llama) as server, Socket(server) as idle, Socket(server) as busy:
-        busy.send(**{**LONG, "max_tokens": 300})
+def test_a_stopping_server_closes_idle_sockets_and_lets_the_others_end(long_llama: Path) -> None:
+    with serving(long_llama, ctx=ENDLESS_CTX) as server, Socket(server) as idle, Socket(server) as busy:
+        busy.send(**ENDLESS, id="long")
         busy.receive()
         server.loop.call_soon_threadsafe(server.server.services.stop)
         assert idle.close_code() == 1001
         busy.send(**ASK, id="late")
-        messages: list[Any] = []
-        while not (messages and "done" in messages[-1]):
-            messages.append(busy.receive())
-        (refused,) = [message for message in messages if "error" in message]
-        assert (refused["id"], refused["error"]["code"]) == ("late", "server_busy")
-        assert messages[-1]["finish_reason"] == "length"
+        while "token" in (message := busy.receive()):
+            pass
+        assert (message["id"], message["error"]["code"]) == ("late", "server_busy")
+        busy.send(cancel=True, id="long")
+        while "token" in (message := busy.receive()):
+            pass
+        assert (message["id"], message["finish_reason"]) == ("long", "cancelled")
         assert busy.close_code() == 1001

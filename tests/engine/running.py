@@ -24,7 +24,7 @@ from shimmy.types import Delta, Event, Failed, Finished, LoraSet, Progress, Samp
 from shimmy.worker.protocol import Events, body_length, decode_report
 
 GREEDY = SamplingParams(temperature=0)
-PATIENCE_S = 60.0  # for an event; a test that runs into it has found a hang
+PATIENCE_S = 300.0  # for an event; a test that runs into it has found a hang
 CLOSE_LOGITS = 5e-3  # two logits nearer than this may change places with the order of float additions
 
 

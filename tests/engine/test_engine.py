@@ -12,7 +12,8 @@ from shimmy.native.chat import ChatDelta
 from shimmy.native.model import Model
 from shimmy.types import Delta, SamplingParams
 from tests.contexts import MakeContext
-from tests.engine.running import RunningEngine, generate_plainly, random_prompt, running
+from tests.engine.running import RunningEngine, assert_same_greedy, generate_plainly, random_prompt, running
+from tests.wide import WIDE
 
 
 @pytest.fixture
@@ -201,17 +202,21 @@ class FailingParser:
 
 @pytest.mark.parametrize(("n_good", "said"), [(0, "parsed"), (3, "parsed"), (8, "no end")])
 def test_a_parser_that_fails_fails_its_own_request_only(
-    engine: RunningEngine, prompt: list[int], n_good: int, said: str
+    wide_llama: Model, make_context: MakeContext, prompt: list[int], n_good: int, said: str
 ) -> None:
+    context = make_context(wide_llama, n_ctx=1024, **WIDE)
+    reference = generate_plainly(wide_llama, context, prompt, 30)
     parser: Any = FailingParser(n_good)
-    other = engine.submit(prompt, max_tokens=30)
-    broken = engine.submit(prompt, max_tokens=8, parser=parser)
-    engine.wait(other, broken)
+    with running(RunningEngine(wide_llama, context)) as engine:
+        other = engine.submit(prompt, max_tokens=30)
+        broken = engine.submit(prompt, max_tokens=8, parser=parser)
+        engine.wait(other, broken)
+        assert engine.ask(prompt, max_tokens=8).finished.reason == "length"
     assert said in str(broken.error["message"])
     assert len(broken.events) == min(n_good, 7) + 1
     assert parser.closed
     assert other.finished.usage.completion_tokens == 30
-    assert engine.ask(prompt, max_tokens=30).tokens == other.tokens
+    assert_same_greedy(other.tokens, reference)
 
 
 def test_a_parser_that_fails_when_its_request_is_aborted_fails_that_only(

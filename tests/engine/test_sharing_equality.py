@@ -63,8 +63,9 @@ def test_equal_prompts_together_are_computed_once_and_say_the_same(
     shares = context.facts.memory_kind != "sliding_window"
     prompt = random_prompt(wide_decoder, 150, seed=1)
     reference = generate_plainly(wide_decoder, context, prompt, N_TOKENS)
-    with running(RunningEngine(wide_decoder, context, small_slices=small_slices)) as engine:
-        answers = [engine.submit(prompt, max_tokens=N_TOKENS) for _ in range(4)]
+    engine = RunningEngine(wide_decoder, context, small_slices=small_slices)
+    answers = [engine.submit(prompt, max_tokens=N_TOKENS) for _ in range(4)]
+    with running(engine):
         engine.wait(*answers)
         assert engine.engine.stats().tokens_prefilled <= (150 if shares else 600)
         assert engine.engine.stats().tokens_drawn == 4 * N_TOKENS
@@ -77,8 +78,9 @@ def test_a_split_cache_copies_equal_prompts_whole(wide_llama: Model, make_contex
     context = make_wide(make_context, wide_llama, split=True)
     prompt = random_prompt(wide_llama, 150, seed=1)
     reference = generate_plainly(wide_llama, context, prompt, N_TOKENS)
-    with running(RunningEngine(wide_llama, context, small_slices=True)) as engine:
-        answers = [engine.submit(prompt, max_tokens=N_TOKENS) for _ in range(4)]
+    engine = RunningEngine(wide_llama, context, small_slices=True)
+    answers = [engine.submit(prompt, max_tokens=N_TOKENS) for _ in range(4)]
+    with running(engine):
         engine.wait(*answers)
     for answer in answers:
         assert_same_greedy(answer.tokens, reference)

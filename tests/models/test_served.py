@@ -20,7 +20,7 @@ from shimmy.types import GenerateRequest, SamplingParams, TokenizeRequest
 from tests.models.homes import config_of
 from tests.tiny.adapters import random_pairs, write_adapter
 
-PATIENCE_S = 60.0
+PATIENCE_S = 300.0
 ENDLESS = SamplingParams(ignore_eos=True)
 PLACES = 2  # of a model with parallel=1
 

@@ -30,7 +30,7 @@ from shimmy.models.sources import parse_source
 from shimmy.models.store import Store
 print(Store(Path(sys.argv[1])).pull(parse_source(sys.argv[2]), Lines(sys.stderr)))
 """
-TIMEOUT_S = 60
+TIMEOUT_S = 300
 
 
 @pytest.fixture(scope="module")

@@ -46,6 +46,6 @@ def run_in_threads() -> Callable[[Callable[[], object]], list[object]]:
 
     def run(body: Callable[[], object]) -> list[object]:
         with ThreadPoolExecutor(4) as threads:
-            return [future.result(timeout=60) for future in [threads.submit(body) for _ in range(4)]]
+            return [future.result(timeout=300) for future in [threads.submit(body) for _ in range(4)]]
 
     return run

@@ -16,9 +16,12 @@ import pytest
 from shimmy.config import child_environ
 from shimmy.errors import WorkerDied
 from shimmy.types import Delta, Finished
+from shimmy.worker import client
 from shimmy.worker.death import death_message
+from tests.suspended import suspended
 from tests.worker.damage import with_a_token_twice, with_number
 from tests.worker.running import (
+    DEADLINE_S,
     LONG_PROMPT,
     ROOM,
     collect,
@@ -45,7 +48,7 @@ def test_a_kill_while_loading_is_told_to_who_waits(hanging_llama: Path, tiny_lla
             await reading.wait()
             worker_process.kill()
             with pytest.raises(WorkerDied, match="was killed, probably for lack of memory"):
-                await within(loading, 5)
+                await within(loading)
             assert not worker.alive
             assert not worker_process.is_running()  # and no zombie
         async with ready(tiny_llama) as (another, _):
@@ -66,7 +69,7 @@ def test_a_kill_is_told_to_all_requests_running_or_waiting(prompt: str | list[in
             tasks = [asyncio.create_task(collect(worker, request(*numbered))) for numbered in enumerate(prompts)]
             await pong_when(worker, lambda pong: stats(pong, "waiting") == 2 and stats(pong, counter) > 0)
             worker_process.kill()
-            told = await within(asyncio.gather(*tasks, return_exceptions=True), 5)
+            told = await within(asyncio.gather(*tasks, return_exceptions=True))
             assert [type(error) for error in told] == [WorkerDied] * 4
             assert not worker_process.is_running()
             with pytest.raises(WorkerDied):
@@ -95,7 +98,11 @@ def test_the_death_of_one_worker_is_nothing_to_another(long_llama: Path, tiny_ll
 
 
 @pytest.mark.parametrize("prompt", ["once upon a time", LONG_PROMPT], ids=["decode", "prefill"])
-def test_close_ends_a_worker_in_the_middle_of_a_step(prompt: str | list[int], long_llama: Path) -> None:
+def test_close_ends_a_worker_in_the_middle_of_a_step(
+    prompt: str | list[int], long_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "_END_WAIT_S", DEADLINE_S)
+
     async def body() -> None:
         async with ready(long_llama, **ROOM) as (worker, _):
             task = asyncio.create_task(collect(worker, request(1, prompt)))
@@ -201,7 +208,7 @@ def test_a_worker_ends_when_only_its_socket_is_gone(tiny_llama: Path) -> None:
             assert worker._connection is not None
             assert process is not None
             worker._connection.close()
-            assert await within(asyncio.to_thread(process.wait), 20) == 0
+            assert await within(asyncio.to_thread(process.wait)) == 0
 
     run(body())
 
@@ -291,11 +298,8 @@ def test_a_death_is_told_in_one_line(code: int | None, stderr: str, said: str) -
 def test_no_ping_is_kept_that_nobody_waits_for(tiny_llama: Path) -> None:
     async def body() -> None:
         async with ready(tiny_llama) as (worker, _):
-            process = psutil.Process(worker.pid)
-            process.suspend()
-            with pytest.raises(TimeoutError):
+            with suspended(worker.pid), pytest.raises(TimeoutError):
                 await asyncio.wait_for(worker.ping(), 0.01)
-            process.resume()
             await worker.ping()
             await worker.close()
             with pytest.raises(WorkerDied):

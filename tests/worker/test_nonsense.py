@@ -54,7 +54,7 @@ def test_a_worker_that_sends_nonsense_is_ended(name: str, tmp_path: Path, monkey
             process = worker._process
             assert process is not None
             with pytest.raises(WorkerDied):
-                await within(worker.load(load_command(tmp_path)), 20)
+                await within(worker.load(load_command(tmp_path)))
             assert process.returncode == -signal.SIGKILL
 
     run(body())
@@ -67,7 +67,7 @@ def test_a_progress_function_that_raises_fails_the_load(tiny_llama: Path) -> Non
     async def body() -> None:
         async with started() as worker:
             with pytest.raises(WorkerDied, match="nobody looks"):
-                await within(worker.load(load_command(tiny_llama), fail), 20)
+                await within(worker.load(load_command(tiny_llama), fail))
 
     run(body())
 
