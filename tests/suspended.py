@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import psutil
 
-_PATIENCE_S = 300.0
+from tests.waiting import PATIENCE_S
 
 
 @contextlib.contextmanager
@@ -17,7 +17,7 @@ def suspended(pid: int) -> Iterator[None]:
     process = psutil.Process(pid)
     process.suspend()
     try:
-        deadline = time.monotonic() + _PATIENCE_S
+        deadline = time.monotonic() + PATIENCE_S
         while process.status() != psutil.STATUS_STOPPED:  # each of its threads stops when it is next scheduled
             assert time.monotonic() < deadline
             time.sleep(0.001)

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from http.client import HTTPConnection, HTTPResponse
 
-_PATIENCE_S = 300.0
+from tests.waiting import PATIENCE_S
+
 _LONG = json.dumps({"model": "default", "text": "\U0001f600" * 200_000, "pieces": True})  # over 5 MB of tokens
 
 
@@ -17,7 +18,7 @@ def unread(port: int) -> Iterator[HTTPResponse]:
     """An answer of a server with a tiny model, longer than what the sockets hold."""
     with closing(socket.socket()) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        sock.settimeout(_PATIENCE_S)
+        sock.settimeout(PATIENCE_S)
         sock.connect(("127.0.0.1", port))
         connection = HTTPConnection("127.0.0.1", port)
         connection.sock = sock

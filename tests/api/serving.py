@@ -20,8 +20,9 @@ from shimmy.config import load_config
 from shimmy.engine.stats import EngineStats
 from shimmy.models.served import ServedModel
 from shimmy.server import Server
+from tests import waiting
 
-PATIENCE_S = 300.0  # a test that runs into it has found a hang
+PATIENCE_S = waiting.PATIENCE_S
 LIMITS = Limits(head_s=PATIENCE_S, body_s=PATIENCE_S, stall_s=PATIENCE_S, abort_s=PATIENCE_S, pong_s=PATIENCE_S)
 # Takes far longer than any test goes on, with long_llama and a context of ENDLESS_CTX: what still runs was not just fast enough.
 ENDLESS = {"model": "default", "prompt": "hello", "temperature": 0, "max_tokens": 60_000, "ignore_eos": True}
@@ -120,7 +121,7 @@ class Running:
 
     def wait_until(self, holds: Callable[[], bool]) -> None:
         """Until something of the server, looked at in its loop, holds."""
-        self.call(_until(holds))
+        self.call(waiting.until(holds))
 
     def wait_until_idle(self) -> None:
         """Until neither the server nor the worker has anything to do."""
@@ -180,13 +181,6 @@ async def _load(server: Running) -> None:
 def n_open() -> int:
     """File descriptors of this process, in which the server is."""
     return len(list(Path("/proc/self/fd").iterdir()))
-
-
-async def _until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not holds():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.002)
 
 
 async def _until_worker_idle(model: ServedModel) -> None:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 from websockets.asyncio.client import connect
+
+from tests.cli.running import Shimmy
+from tests.cli.served import serving
 
 pytestmark = pytest.mark.slow
 
@@ -22,19 +23,14 @@ N_REQUESTS, WARM_UP = 20_000, 1_000
 N_LOADS = 200
 
 
-@contextmanager
-def serve(model: Path, *flags: str) -> Iterator[tuple[psutil.Process, int]]:
+@pytest.fixture
+def server(tiny_llama: Path, tmp_path: Path) -> Iterator[tuple[psutil.Process, int]]:
     """The process, and its port."""
-    command = [sys.executable, "-m", "shimmy.cli", "serve", "--port", "0", "--ctx", "4096", "--threads", "1"]
-    command += ["--model", str(model), *flags]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
-        try:
-            assert process.stdout is not None
-            port = int(process.stdout.readline().rpartition(":")[2])
-            yield psutil.Process(process.pid), port
-        finally:
-            process.terminate()
-            assert process.wait(60) == 0
+    # What nobody reads of its log would stop it in the end.
+    with serving(Shimmy(tmp_path), "--model", tiny_llama, "--ctx", "4096", stderr=subprocess.DEVNULL) as server:
+        yield psutil.Process(server.process.pid), server.port
+        server.process.terminate()
+        assert server.end() == 0
 
 
 class Connection:
@@ -72,7 +68,7 @@ def ask(prompt: str, **changes: Any) -> dict[str, Any]:
     return {"model": "default", "prompt": prompt, "max_tokens": 8, "temperature": 0, "ignore_eos": True, **changes}
 
 
-def test_64_streams_ten_times_all_end_once(tiny_llama: Path) -> None:
+def test_64_streams_ten_times_all_end_once(server: tuple[psutil.Process, int]) -> None:
     async def one(port: int, number: int) -> list[bytes]:
         connection = await Connection.open(port)
         answers = [
@@ -85,14 +81,14 @@ def test_64_streams_ten_times_all_end_once(tiny_llama: Path) -> None:
     async def all_of_them(port: int) -> list[list[bytes]]:
         return await asyncio.gather(*(one(port, number) for number in range(STREAMS)))
 
-    with serve(tiny_llama) as (_, port):
-        bodies = [body for each in asyncio.run(all_of_them(port)) for body in each]
+    _, port = server
+    bodies = [body for each in asyncio.run(all_of_them(port)) for body in each]
     assert len(bodies) == ROUNDS * STREAMS
     assert all(body.count(b'"finish_reason":"length"') == 1 for body in bodies)
     assert all(body.count(b"data: [DONE]") == 1 for body in bodies)
 
 
-def test_20000_requests_leave_nothing_behind(tiny_llama: Path) -> None:
+def test_20000_requests_leave_nothing_behind(server: tuple[psutil.Process, int]) -> None:
     async def some(port: int, n: int) -> None:
         async def one_after_another(connection: Connection, numbers: range) -> None:
             for number in numbers:
@@ -115,28 +111,28 @@ def test_20000_requests_leave_nothing_behind(tiny_llama: Path) -> None:
             while not json.loads(await socket.recv()).get("done"):
                 pass
 
-    with serve(tiny_llama) as (process, port):
-        asyncio.run(some(port, WARM_UP))
-        memory, descriptors = process.memory_info().rss, process.num_fds()
-        asyncio.run(some(port, N_REQUESTS))
-        assert process.memory_info().rss - memory < 20e6
-        assert process.num_fds() - descriptors <= 5
+    process, port = server
+    asyncio.run(some(port, WARM_UP))
+    memory, descriptors = process.memory_info().rss, process.num_fds()
+    asyncio.run(some(port, N_REQUESTS))
+    assert process.memory_info().rss - memory < 20e6
+    assert process.num_fds() - descriptors <= 5
 
 
-def test_200_loads_and_unloads_give_everything_back(tiny_llama: Path) -> None:
+def test_200_loads_and_unloads_give_everything_back(server: tuple[psutil.Process, int]) -> None:
     async def body(port: int, process: psutil.Process) -> list[int]:
         connection = await Connection.open(port)
         memory = []
         for _ in range(N_LOADS):
             for what in ("load", "unload"):
-                status, answer = await connection.post(f"/api/models/{tiny_llama.stem}/{what}", {})
+                status, answer = await connection.post(f"/api/models/default/{what}", {})
                 assert status == 200, answer
             memory.append(process.memory_info().rss)
         connection.close()
         return memory
 
-    with serve(tiny_llama) as (process, port):
-        memory = asyncio.run(body(port, process))
-        assert memory[-1] < 1.05 * memory[N_LOADS // 10]
-        assert not [child for child in process.children() if child.status() == psutil.STATUS_ZOMBIE]
-        assert not process.children()
+    process, port = server
+    memory = asyncio.run(body(port, process))
+    assert memory[-1] < 1.05 * memory[N_LOADS // 10]
+    assert not [child for child in process.children() if child.status() == psutil.STATUS_ZOMBIE]
+    assert not process.children()

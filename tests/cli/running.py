@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from shimmy.config import child_environ
 
-TIMEOUT_S = 120
+TIMEOUT_S = 300.0  # a test that runs into it has found a hang
 COMMAND = [sys.executable, "-P", "-m", "shimmy.cli"]
 Argument = str | bytes | Path
 

@@ -12,22 +12,35 @@ import termios
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from tests.cli.running import Argument, Shimmy
+import psutil
 
-PATIENCE_S = 60.0  # a test that runs into it has found a hang
+from tests.cli.running import TIMEOUT_S, Argument, Shimmy
+
 _AGAIN_S = 10.0  # long enough for a slow machine: a key too many would take a line with it
 CTRL_C, CTRL_D, UP = "\x03", "\x04", "\x1b[A"
 
 
 class Terminal:
-    """The other side of a process's terminal. ``seen``: all that it has shown."""
+    """The other side of a process's terminal. ``seen``: all that it has shown; ``before``: its modes at the beginning."""
 
     def __init__(self, process: subprocess.Popen[bytes], ours: int) -> None:
         self.process = process
         self.seen = ""
+        self.before = termios.tcgetattr(ours)
         self._ours = ours
         self._looked_at = 0
+
+    @property
+    def modes(self) -> list[Any]:
+        """Echo, line editing and the like, as they are now."""
+        return termios.tcgetattr(self._ours)
+
+    def worker(self) -> psutil.Process:
+        """The one process that the command has started."""
+        (worker,) = psutil.Process(self.process.pid).children()
+        return worker
 
     def press(self, keys: str) -> None:
         """As if they were typed."""
@@ -39,7 +52,7 @@ class Terminal:
 
     def until(self, text: str) -> str:
         """Wait until ``text`` is shown, after what was waited for before; what came up to its end."""
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + TIMEOUT_S
         while (at := self.seen.find(text, self._looked_at)) < 0:
             assert self._read(deadline), f"no {text!r} in {self.seen[self._looked_at :]!r}"
         found = self.seen[self._looked_at : at + len(text)]
@@ -52,7 +65,7 @@ class Terminal:
         Pressed in the instant before readline waits for a key, CPython's readline takes it only with the next (a signal
         between the last look and its ``select``), so it is pressed again when nothing has come for a while.
         """
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + TIMEOUT_S
         self.press(CTRL_C)
         while (at := self.seen.find(text, self._looked_at)) < 0:
             if select.select([self._ours], [], [], _AGAIN_S)[0]:
@@ -64,17 +77,17 @@ class Terminal:
 
     def until_more(self, n: int) -> None:
         """Wait until ``n`` more characters are shown."""
-        deadline, wanted = time.monotonic() + PATIENCE_S, len(self.seen) + n
+        deadline, wanted = time.monotonic() + TIMEOUT_S, len(self.seen) + n
         while len(self.seen) < wanted:
             assert self._read(deadline), f"it ended after {self.seen!r}"
         self._looked_at = len(self.seen)
 
     def end(self) -> int:
         """The exit code, once the process has ended by itself."""
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + TIMEOUT_S
         while self._read(deadline):
             pass
-        return self.process.wait(PATIENCE_S)
+        return self.process.wait(TIMEOUT_S)
 
     def _read(self, deadline: float) -> bool:
         ready, _, _ = select.select([self._ours], [], [], max(deadline - time.monotonic(), 0))
@@ -104,5 +117,5 @@ def in_terminal(shimmy: Shimmy, *args: Argument) -> Iterator[Terminal]:
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGKILL)
-        process.wait(PATIENCE_S)
+        process.wait(TIMEOUT_S)
         os.close(ours)

@@ -2,115 +2,39 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
-import pty
-import select
 import signal
 import subprocess
-import termios
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
 from tests.cli.running import TIMEOUT_S, Shimmy
+from tests.cli.terminal import CTRL_C, CTRL_D, Terminal, in_terminal
 from tests.worker.running import is_alive, wait_gone
 
 DECODE = ("--prompt", "hello", "--temperature", "0", "--max-tokens", "100000", "--ctx", "65536")
 
 
-class Terminal:
-    """A command that believes a person sits before it."""
-
-    def __init__(self, shimmy: Shimmy, *arguments: str | Path) -> None:
-        self._master, terminal = pty.openpty()
-        self.before = termios.tcgetattr(terminal)
-        self.process = shimmy.start(
-            *arguments,
-            stdin=terminal,
-            stdout=terminal,
-            stderr=terminal,
-            start_new_session=True,
-            # The new session takes this terminal as its own: a typed Ctrl-C becomes a signal to its group.
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-        )
-        self._terminal = terminal
-        self.seen = b""
-
-    def read_until(self, text: bytes) -> None:
-        deadline = time.monotonic() + TIMEOUT_S
-        while text not in self.seen:
-            assert time.monotonic() < deadline, self.seen
-            assert self._read(1.0) or self.process.poll() is None, self.seen
-
-    def _read(self, seconds: float) -> bool:
-        if not select.select([self._master], [], [], seconds)[0]:
-            return False
-        data = b""
-        with contextlib.suppress(OSError):
-            data = os.read(self._master, 65536)
-        self.seen += data
-        return bool(data)
-
-    def worker(self) -> psutil.Process:
-        """The one process that the command has started."""
-        (worker,) = psutil.Process(self.process.pid).children()
-        return worker
-
-    def type(self, keys: bytes) -> None:
-        os.write(self._master, keys)
-
-    def end(self) -> int:
-        """The exit code."""
-        deadline = time.monotonic() + TIMEOUT_S
-        while self.process.poll() is None:
-            assert time.monotonic() < deadline, self.seen
-            self._read(0.05)
-        while self._read(0.0):
-            pass
-        return self.process.returncode
-
-    def after(self) -> list[object]:
-        return list(termios.tcgetattr(self._terminal))
-
-    def close(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
-        os.close(self._master)
-        os.close(self._terminal)
-
-
-@contextlib.contextmanager
-def terminal(shimmy: Shimmy, *arguments: str | Path) -> Iterator[Terminal]:
-    it = Terminal(shimmy, *arguments)
-    try:
-        yield it
-    finally:
-        it.close()
-
-
-def check_end(it: Terminal, worker: psutil.Process, code: int) -> bytes:
+def check_end(it: Terminal, worker: psutil.Process, code: int) -> str:
     """What was on the terminal at the end; the worker is gone, the terminal is as it was."""
     assert it.end() == code, it.seen
     wait_gone(worker)
-    assert it.after() == list(it.before)
-    assert b"Traceback" not in it.seen
+    assert it.modes == it.before
+    assert "Traceback" not in it.seen
     return it.seen
 
 
 def test_ctrl_c_while_loading(shimmy: Shimmy, hanging_llama: Path) -> None:
     shimmy.environ["SHIMMY_TEMPLATE_TIMEOUT_S"] = "600"
-    with terminal(shimmy, "generate", hanging_llama, "--prompt", "x") as it:
-        it.read_until(b"loading hanging-llama: 100 %")
+    with in_terminal(shimmy, "generate", hanging_llama, "--prompt", "x") as it:
+        it.until("loading hanging-llama: 100 %")
         worker = it.worker()
-        it.type(b"\x03")
+        it.press(CTRL_C)
         seen = check_end(it, worker, 130)
-        assert seen.endswith(b"\r\x1b[K")  # the line of progress is wiped
+        assert seen.endswith("\r\x1b[K")  # the line of progress is wiped
 
 
 def test_ctrl_c_in_prefill(shimmy: Shimmy, long_llama: Path) -> None:
@@ -146,38 +70,38 @@ def _wait_for_work(worker: psutil.Process) -> None:
 
 
 def test_ctrl_c_in_decode_ends_the_line(shimmy: Shimmy, long_llama: Path) -> None:
-    with terminal(shimmy, "generate", long_llama, *DECODE) as it:
-        it.read_until(b" ")
+    with in_terminal(shimmy, "generate", long_llama, *DECODE) as it:
+        it.until(" ")
         worker = it.worker()
-        it.type(b"\x03")
+        it.press(CTRL_C)
         seen = check_end(it, worker, 130)
-        assert seen.endswith(b"\r\n")
+        assert seen.endswith("\r\n")
 
 
 def test_ctrl_c_while_a_prompt_is_typed(shimmy: Shimmy, tiny_llama: Path) -> None:
-    with terminal(shimmy, "generate", tiny_llama, "--prompt", "-") as it:
-        it.read_until(b"the prompt, then Ctrl-D:")
+    with in_terminal(shimmy, "generate", tiny_llama, "--prompt", "-") as it:
+        it.until("the prompt, then Ctrl-D:")
         worker = it.worker()  # which was started before the prompt was there
-        it.type(b"half a prom\x03")
+        it.press("half a prom" + CTRL_C)
         check_end(it, worker, 130)
 
 
 def test_a_prompt_can_be_typed(shimmy: Shimmy, tiny_llama: Path) -> None:
-    with terminal(shimmy, "generate", tiny_llama, "--prompt", "-", "--max-tokens", "3") as it:
-        it.read_until(b"the prompt, then Ctrl-D:")
-        it.type(b"hello\n\x04")
+    with in_terminal(shimmy, "generate", tiny_llama, "--prompt", "-", "--max-tokens", "3") as it:
+        it.until("the prompt, then Ctrl-D:")
+        it.press("hello\n" + CTRL_D)
         assert it.end() == 0
 
 
 def test_ctrl_c_twice_is_no_traceback(shimmy: Shimmy, long_llama: Path) -> None:
-    with terminal(shimmy, "generate", long_llama, *DECODE) as it:
-        it.read_until(b" ")
+    with in_terminal(shimmy, "generate", long_llama, *DECODE) as it:
+        it.until(" ")
         worker = it.worker()
-        it.type(b"\x03\x03\x03")
+        it.press(3 * CTRL_C)
         # The third may come when Python is on its way out; a shell says 130 to both.
         assert it.end() in {130, -signal.SIGINT}
         wait_gone(worker)
-        assert b"Traceback" not in it.seen
+        assert "Traceback" not in it.seen
 
 
 def test_an_interrupted_json_prints_no_half_object(shimmy: Shimmy, long_llama: Path) -> None:

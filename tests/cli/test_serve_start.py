@@ -8,58 +8,14 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
-from tests.cli.running import Argument, Shimmy, said
-
-PATIENCE_S = 60
-
-
-class Serving:
-    """A server's process, its address line, and what it says on stderr."""
-
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        self.process = process
-        assert process.stdout is not None
-        self.line = process.stdout.readline().decode()
-        self.url = self.line.split()[-1] if self.line else ""
-
-    def until(self, beginning: str) -> list[str]:
-        """The lines on stderr up to one that begins so."""
-        assert self.process.stderr is not None
-        lines: list[str] = []
-        while not lines or not lines[-1].startswith(beginning):
-            line = self.process.stderr.readline().decode()
-            assert line, lines
-            lines.append(line.removesuffix("\n"))
-        return lines
-
-    def end(self) -> tuple[int, str]:
-        """The exit code after SIGTERM, and what was still to be read on stdout."""
-        self.process.send_signal(signal.SIGTERM)
-        out, _ = self.process.communicate(timeout=PATIENCE_S)
-        return self.process.returncode, out.decode()
-
-
-@contextmanager
-def serving(shimmy: Shimmy, *args: Argument) -> Iterator[Serving]:
-    shimmy.environ |= {"SHIMMY_CTX": "512", "SHIMMY_THREADS": "1"}
-    process = shimmy.start("serve", "--port", "0", *args, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    try:
-        yield Serving(process)
-    finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-            process.communicate(timeout=PATIENCE_S)
-        for stream in (process.stdout, process.stderr):
-            assert stream is not None
-            stream.close()
+from tests.cli.running import TIMEOUT_S, Shimmy, said
+from tests.cli.served import serving
 
 
 def test_the_address_is_all_there_is_on_stdout(shimmy: Shimmy, tiny_llama: Path) -> None:
@@ -69,7 +25,9 @@ def test_the_address_is_all_there_is_on_stdout(shimmy: Shimmy, tiny_llama: Path)
         lines = server.until("devices: ")
         assert lines[0] == f"models: {tiny_llama.stem}"
         assert any(line.startswith("try: curl http://127.0.0.1:") for line in lines)
-        assert server.end() == (0, "")
+        server.process.send_signal(signal.SIGTERM)
+        assert server.end() == 0
+        assert not server.rest[0]
 
 
 def test_the_line_to_try_gets_an_answer(shimmy: Shimmy, tiny_llama: Path) -> None:
@@ -79,7 +37,7 @@ def test_the_line_to_try_gets_an_answer(shimmy: Shimmy, tiny_llama: Path) -> Non
         assert words[0] == "curl"
         url, body = urlsplit(words[1]), {**json.loads(words[words.index("-d") + 1]), "max_tokens": 2}
         header, _, value = words[words.index("-H") + 1].partition(": ")
-        connection = HTTPConnection(url.netloc, timeout=PATIENCE_S)
+        connection = HTTPConnection(url.netloc, timeout=TIMEOUT_S)
         connection.request("POST", url.path, json.dumps(body), {header: value})
         response = connection.getresponse()
         assert response.status == 200, response.read()
@@ -93,10 +51,7 @@ def test_without_models_it_says_how_to_get_one(shimmy: Shimmy) -> None:
 
 def test_a_log_of_json_stays_one(shimmy: Shimmy, tiny_llama: Path) -> None:
     with serving(shimmy, "--model", tiny_llama, "--log-format", "json", "--api-key", "secret") as server:
-        messages: list[str] = []
-        assert server.process.stderr is not None
-        while not any(message.startswith("devices: ") for message in messages):
-            messages.append(json.loads(server.process.stderr.readline())["message"])
+        messages = [json.loads(line)["message"] for line in server.until('"devices: ')]
         (line,) = [message for message in messages if message.startswith("try: ")]
         assert "$SHIMMY_API_KEY" in line
         assert "secret" not in " ".join(messages)
@@ -112,14 +67,11 @@ def truncated(tmp_path: Path, tiny_llama: Path) -> Path:
 
 def test_a_load_that_fails_is_said_once_and_in_the_log(shimmy: Shimmy, truncated: Path) -> None:
     with serving(shimmy, "--model", truncated, "--log-format", "json") as server:
-        entries: list[dict[str, str]] = []
-        assert server.process.stderr is not None
-        while not any("loading truncated failed" in entry["message"] for entry in entries):
-            entries.append(json.loads(server.process.stderr.readline()))
-        assert entries[-1]["level"] == "warning"
+        *_, last = server.until("loading truncated failed")
+        assert json.loads(last)["level"] == "warning"
         server.process.send_signal(signal.SIGTERM)
-        rest = [json.loads(line)["message"] for line in server.process.stderr]
-        assert server.process.wait(PATIENCE_S) == 0
+        assert server.end() == 0
+        rest = [json.loads(line)["message"] for line in server.rest[1].splitlines()]
         assert not any("truncated.gguf" in message for message in rest)
 
 
@@ -127,13 +79,15 @@ def test_a_server_whose_stderr_is_closed_serves(shimmy: Shimmy, truncated: Path)
     with serving(shimmy, "--model", truncated) as server:
         assert server.process.stderr is not None
         server.process.stderr.close()
-        connection = HTTPConnection(urlsplit(server.url).netloc, timeout=PATIENCE_S)
+        connection = server.connect()
         status = ""
         while status != "failed":  # which has been said by then
             connection.request("GET", "/api/models")
             status = json.loads(connection.getresponse().read())["models"][0]["status"]
         connection.close()
-        assert server.end() == (0, "")
+        server.process.send_signal(signal.SIGTERM)
+        assert server.end() == 0
+        assert not server.rest[0]
 
 
 def test_the_server_itself_never_loads_llama_cpp(shimmy: Shimmy, tiny_llama: Path) -> None:

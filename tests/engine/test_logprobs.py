@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 from contextlib import closing
 from itertools import pairwise
 from typing import Any
@@ -15,13 +14,12 @@ from hypothesis import strategies as st
 from shimmy.engine.logprobs import Logprobs
 from shimmy.engine.output import TextOutput, part_end, part_text
 from shimmy.native.chat import ChatDelta, ChatTemplate
-from shimmy.native.context import Context
 from shimmy.native.model import Model
 from shimmy.types import ChatParams, Delta, Finished, Message, SamplingParams, TokenLogprob
+from tests.contexts import MakeContext
 from tests.engine.running import RunningEngine, random_prompt, running
 from tests.native.conversations import NO_TEMPLATES, TEMPLATES, TOOLS_TEXT
 
-MakeContext = Callable[..., Context]
 LETTERS = st.text(alphabet="ab<é🙂", max_size=40)
 STOPS = st.lists(st.text(alphabet="ab<é🙂", min_size=1, max_size=5), max_size=4)
 CUTS = st.lists(st.integers(0, 200), max_size=30)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,8 @@ from shimmy.models.served import ReadyModel, ServedModel
 from shimmy.types import GenerateRequest, SamplingParams, TokenizeRequest
 from tests.models.homes import config_of
 from tests.tiny.adapters import random_pairs, write_adapter
+from tests.waiting import PATIENCE_S, until
 
-PATIENCE_S = 300.0
 ENDLESS = SamplingParams(ignore_eos=True)
 PLACES = 2  # of a model with parallel=1
 
@@ -50,13 +49,6 @@ class Crowd:
         """What became of each, in their order."""
         ended = await asyncio.gather(*self.tasks, return_exceptions=True)
         return [type(end) if isinstance(end, BaseException) else end for end in ended]
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not holds():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.001)
 
 
 def run(body: Coroutine[Any, Any, None]) -> None:
