@@ -7,11 +7,13 @@ import math
 import os.path
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from itertools import chain, count
 
 from shimmy.config import Config
 from shimmy.errors import InvalidModelFile, ModelNotFound, ServerBusy
 from shimmy.models.catalog import BY_PATH, DEFAULT, Catalog, Entry, by_name
+from shimmy.models.discovery import inspect
 from shimmy.models.served import ServedModel
 from shimmy.models.stamp import stamp_of
 from shimmy.types import ModelInfo, ModelStatus
@@ -68,7 +70,7 @@ class ModelPool:
             return await self._default()
         served = self._served.get(name)
         if served is not None and self._keeps_its_file(served):
-            return served
+            return await self._read_again(served)
         return await self._find(lambda: by_name(self._known().values(), name))
 
     async def entries(self) -> list[Entry]:
@@ -107,13 +109,23 @@ class ModelPool:
             entry = look_up()
             served = self._served.get(entry.id)
             if served is not None and self._keeps_its_file(served):
-                return served
-            if await asyncio.to_thread(stamp_of, *entry.model.files) == entry.model.stamp:
+                return await self._read_again(served)
+            if await _is_as_read(entry):
                 return self._serve(entry)
             await self._scan(at_once=True)
         except (ModelNotFound, InvalidModelFile):  # the file may be new
             await self._scan()
         return self._serve(look_up())
+
+    async def _read_again(self, served: ServedModel) -> ServedModel:
+        """The same model, with what its file holds now where nothing of it is loaded."""
+        entry = served.entry
+        if _is_idle(served) and not await _is_as_read(entry):
+            with suppress(InvalidModelFile):  # loading it says why
+                model = await asyncio.to_thread(inspect, entry.path, entry.model.source)
+                if _is_idle(served):
+                    served.entry = entry._replace(model=model)
+        return served
 
     def _known(self) -> dict[str, Entry]:
         """By id, as of the last look at the folders; a model that keeps its file comes before one of its name there."""
@@ -122,7 +134,7 @@ class ModelPool:
 
     def _keeps_its_file(self, served: ServedModel) -> bool:
         """It was named by path, or is at work with what it has loaded."""
-        return served.entry.id in self._pinned or served.status not in {"available", "failed"}
+        return served.entry.id in self._pinned or not _is_idle(served)
 
     def _status_of(self, entry: Entry) -> ModelStatus:
         served = self._served.get(entry.id)
@@ -154,3 +166,11 @@ class ModelPool:
         elif not self._keeps_its_file(served):
             served.entry = entry  # its file may be another one now
         return served
+
+
+def _is_idle(served: ServedModel) -> bool:
+    return served.status in {"available", "failed"}
+
+
+async def _is_as_read(entry: Entry) -> bool:
+    return await asyncio.to_thread(stamp_of, *entry.model.files) == entry.model.stamp

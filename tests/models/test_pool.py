@@ -145,6 +145,20 @@ def test_a_file_that_was_put_in_the_place_of_another_is_the_new_one(pool: ModelP
     run(body())
 
 
+def test_a_model_that_was_named_by_path_is_what_its_file_holds_now(pool: ModelPool, home: Path) -> None:
+    async def body() -> None:
+        (model,) = await pool.name_models(["a/m.gguf"])
+        write_llama(home / "new.gguf", n_ctx=256).rename(home / "a/m.gguf")
+        for name in ("m", "default", "M"):
+            assert await pool.find(name) is model
+            assert model.entry.model.metadata.context_length == 256
+        (home / "a/m.gguf").write_bytes(b"GGUF")
+        assert await pool.find("m") is model  # loading it says what is wrong
+        assert model.entry.model.metadata.context_length == 256
+
+    run(body())
+
+
 @pytest.mark.usefixtures("looks")
 def test_a_model_that_is_loaded_stays_in_the_list_without_its_file(pool: ModelPool, home: Path) -> None:
     async def body() -> None:
