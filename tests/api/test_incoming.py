@@ -8,13 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from shimmy.api.limits import Limits
-from tests.api.serving import PATIENCE_S, Running, serving
+from tests.api.serving import ENDLESS, ENDLESS_CTX, LIMITS, Running, serving
 from tests.api.wire import Wire
 
 ASK = {"model": "default", "prompt": "hello", "temperature": 0, "max_tokens": 2}
 DATA = json.dumps(ASK).encode()
-PATIENT = Limits(body_s=PATIENCE_S)
 LONG = 200_000
 
 
@@ -26,7 +24,7 @@ def expect(server: Running, n: int) -> None:
 @pytest.mark.parametrize("method", ["POST", "GET"])
 def test_a_body_that_is_still_coming_takes_no_place(tiny_llama: Path, method: str) -> None:
     path = "/api/generate" if method == "POST" else "/api/models"
-    with serving(tiny_llama, limits=PATIENT, max_active=2) as server, ExitStack() as stack:
+    with serving(tiny_llama, max_active=2) as server, ExitStack() as stack:
         wires = [stack.enter_context(Wire(server)) for _ in range(8)]
         for wire in wires:
             wire.send(wire.head(path, method, Content_Length=len(DATA)) + DATA[:1])
@@ -40,10 +38,10 @@ def test_a_body_that_is_still_coming_takes_no_place(tiny_llama: Path, method: st
 
 
 def test_a_body_that_is_there_when_all_places_are_taken_is_refused(long_llama: Path) -> None:
-    with serving(long_llama, limits=PATIENT, max_active=1, ctx=70_000) as server, Wire(server) as wire:
+    with serving(long_llama, max_active=1, ctx=ENDLESS_CTX) as server, Wire(server) as wire:
         wire.send(wire.head(Content_Length=len(DATA)) + DATA[:1])
         expect(server, 1)
-        stream = server.open_stream("/api/generate", {**ASK, "max_tokens": 60_000, "ignore_eos": True, "stream": True})
+        stream = server.open_stream("/api/generate", {**ENDLESS, "stream": True})
         assert stream.event()
         wire.send(DATA[1:])
         answer = wire.answer()
@@ -56,7 +54,7 @@ def test_a_body_that_is_there_when_all_places_are_taken_is_refused(long_llama: P
 
 
 def test_bodies_hold_no_more_memory_than_there_is_for_them(tiny_llama: Path) -> None:
-    limits = PATIENT._replace(most_arriving=LONG)
+    limits = LIMITS._replace(most_arriving=LONG)
     with serving(tiny_llama, limits=limits, max_body=LONG) as server, Wire(server) as slow, Wire(server) as late:
         bodies = server.server.services.bodies
         long = DATA.ljust(LONG)
@@ -75,7 +73,7 @@ def test_bodies_hold_no_more_memory_than_there_is_for_them(tiny_llama: Path) -> 
 
 
 def test_a_sender_that_goes_away_gives_back_what_its_body_held(tiny_llama: Path) -> None:
-    with serving(tiny_llama, limits=PATIENT) as server:
+    with serving(tiny_llama) as server:
         with Wire(server) as wire:
             wire.send(wire.head(Content_Length=LONG) + b" " * (LONG - 1))
             server.wait_until(lambda: server.server.services.bodies.held > 0)
@@ -84,7 +82,7 @@ def test_a_sender_that_goes_away_gives_back_what_its_body_held(tiny_llama: Path)
 
 
 def test_a_stopping_server_waits_for_a_body_that_has_begun(tiny_llama: Path) -> None:
-    with serving(tiny_llama, limits=PATIENT) as server, Wire(server) as wire:
+    with serving(tiny_llama) as server, Wire(server) as wire:
         wire.send(wire.head(Content_Length=len(DATA)) + DATA[:1])
         expect(server, 1)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.api.serving import Running
+from tests.api.serving import ENDLESS, Running
 from tests.api.sockets import Socket
 
 HELLO = [{"role": "user", "content": "hello there"}]
@@ -66,12 +66,12 @@ def test_a_wrong_field_is_named(server: Running, path: str, body: dict[str, Any]
     assert answer.error["param"] == param
 
 
-def test_nothing_waits_for_a_place(server: Running) -> None:
+def test_nothing_waits_for_a_place(endless: Running) -> None:
     """Texts are answered while all places are taken, and others wait for one."""
-    with Socket(server) as socket:
+    with Socket(endless) as socket:
         for name in range(15):
-            socket.send(id=name, model="default", prompt="hello", max_tokens=1900, ignore_eos=True)
-        server.wait_until(lambda: server.served.admission.waiting > 0)
-        assert server.post("/api/tokenize", {"model": "default", "text": "hello"}).status == 200
-        assert server.served.admission.waiting > 0
-    server.wait_until_idle()
+            socket.send(**ENDLESS, id=name)
+        endless.wait_until(lambda: endless.served.admission.waiting > 0)
+        assert endless.post("/api/tokenize", {"model": "default", "text": "hello"}).status == 200
+        assert endless.served.admission.waiting > 0
+    endless.wait_until_idle()

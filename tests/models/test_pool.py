@@ -14,6 +14,7 @@ from shimmy.errors import ModelNotFound
 from shimmy.models import catalog
 from shimmy.models import pool as pools
 from shimmy.models.discovery import Discovery
+from shimmy.models.discovery import discover as look
 from shimmy.models.pool import ModelPool
 from tests.models.homes import config_of
 from tests.tiny.models import write_llama
@@ -38,7 +39,6 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[Config]:
         found.append(config)
         return look(config)
 
-    look = catalog.discover
     monkeypatch.setattr(catalog, "discover", discover)
     monkeypatch.setattr(pools, "_FRESH_S", 0.0)
     return found
