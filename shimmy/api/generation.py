@@ -15,27 +15,43 @@ from shimmy.api.services import Services
 from shimmy.errors import Cancelled, GenerationFailed, ShimmyError
 from shimmy.models.served import ReadyModel, ServedModel
 from shimmy.types import Delta, Event, Finished, GenerateRequest, Progress, TokenLogprob, ToolCallDelta
+from shimmy.worker.client import WorkerClient
 
 GenerationEvent = Delta | Finished | Progress
 OnEvent = Callable[[int, GenerationEvent], None]
 
 
 class Generation:
-    """Runs requests over one prompt, or over several prompts of one call. One loop owns it."""
+    """Runs the requests of one call: one prompt, or several, and ``n`` answers to each. One loop owns it."""
 
     def __init__(
-        self, services: Services, model: ServedModel, requests: list[GenerateRequest], on_event: OnEvent, *, client: str
+        self,
+        services: Services,
+        model: ServedModel,
+        requests: list[GenerateRequest],
+        on_event: OnEvent,
+        *,
+        client: str,
+        n: int = 1,
     ) -> None:
-        """``on_event`` gets the index of the request and what comes; the last of each is Finished."""
+        """``on_event`` gets the index of the answer and what comes; the last of each is Finished.
+
+        The answers to one request differ in their seeds, and follow one another. The ids of ``requests`` are given here.
+        """
         self._services = services
         self._model = model
+        self._n = n
+        self._ids = [ReadyModel.next_id() for _ in range(n * len(requests))]
         # With keys, what one client sent must not make another's answer come sooner.
-        self._requests = [msgspec.structs.replace(request, partition=client) for request in requests]
+        self._requests = [
+            msgspec.structs.replace(request, id=id_, partition=client)
+            for request, id_ in zip(requests, self._ids[::n], strict=True)
+        ]
         self._on_event = on_event
         self._client = client
         self._ready: ReadyModel | None = None
         self._done: asyncio.Future[None] | None = None
-        self._left = len(requests)
+        self._left = len(self._ids)
         self._waited_s = 0.0  # until the worker had them
         self._timer: asyncio.TimerHandle | None = None  # of the wall clock
         self._waiting: asyncio.Task[object] | None = None  # in the queue or for the load
@@ -53,23 +69,32 @@ class Generation:
             self._waited_s = time.monotonic() - started
             self._timer = loop.call_later(self._services.config.generation_timeout_s, self._time_out)
             name = ready.entry.id
-            meters = [metrics.meter(name, started) for _ in self._requests]
+            meters = [metrics.meter(name, started) for _ in self._ids]
             try:
-                for index, request in enumerate(self._requests):
-                    ready.worker.submit(request, partial(self._take, index, meters[index]))
+                self._submit(ready.worker, meters)
                 await self._done
             finally:
                 self._timer.cancel()  # this one, or that of giving up
-                for request, meter in zip(self._requests, meters, strict=True):
-                    ready.worker.forget(request.id)
+                for id_, meter in zip(self._ids, meters, strict=True):
+                    ready.worker.forget(id_)
                     if not meter.ended:
                         metrics.counted(name, meter.usage)
+
+    def _submit(self, worker: WorkerClient, meters: list[Meter]) -> None:
+        sinks = [partial(self._take, index, meter) for index, meter in enumerate(meters)]
+        for at, request in enumerate(self._requests):
+            seed, first = request.sampling.seed, at * self._n
+            further = [
+                (self._ids[first + more], None if seed is None else (seed + more) % 2**32, sinks[first + more])
+                for more in range(1, self._n)
+            ]
+            worker.submit(request, sinks[first], further)
 
     def cancel(self) -> None:
         """Let all end soon, as cancelled; where none has begun ``run`` raises Cancelled."""
         if self._ready is not None:
-            for request in self._requests:
-                self._ready.worker.abort(request.id)
+            for id_ in self._ids:
+                self._ready.worker.abort(id_)
         elif self._waiting is not None:
             self._cancelled = True
             self._waiting.cancel()
@@ -80,7 +105,7 @@ class Generation:
         self._waiting = asyncio.current_task()
         async with AsyncExitStack() as stack:
             try:
-                ready = await stack.enter_async_context(self._model.lease(self._client, len(self._requests)))
+                ready = await stack.enter_async_context(self._model.lease(self._client, len(self._ids)))
             except asyncio.CancelledError:
                 if not self._cancelled or self._waiting is None:
                     raise

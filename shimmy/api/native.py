@@ -18,7 +18,7 @@ from shimmy.api.unsupported import Neutral
 from shimmy.api.usage import TimingsAnswer, UsageAnswer, timings_of, usage_of
 from shimmy.errors import InvalidRequest
 from shimmy.models.catalog import Entry
-from shimmy.models.served import ReadyModel, ServedModel
+from shimmy.models.served import ServedModel
 from shimmy.types import ChatParams, Finished, GenerateRequest, Message, Progress
 
 MAX_TOKENS = 100
@@ -83,7 +83,7 @@ class NativeRequest(SamplingFields, kw_only=True):
         if self.chat and self.suffix is not None:
             raise InvalidRequest("suffix: it goes with a plain prompt, not with chat", param="suffix")
         request = GenerateRequest(
-            ReadyModel.next_id(),
+            0,
             max_tokens=MAX_TOKENS if self.max_tokens is None else self.max_tokens,
             stop=self.stops(),
             sampling=self.sampling(entry.model.metadata, temperature=NATIVE_TEMPERATURE, n_logprobs=None),

@@ -127,19 +127,20 @@ class ChatHandler(GeneratingHandler):
         asked = self.body(ChatRequest)
         asked.check(self.services.config)
         model = await self.services.pool.find(asked.model)
-        requests = asked.copies(asked.to_generate(model.entry))
+        request, n = asked.to_generate(model.entry), asked.n_answers
         if asked.stream:
-            await self._stream(asked, model, requests)
+            await self._stream(asked, model, request)
             return
-        answers = Answers(len(requests))
-        await self.run(Generation(self.services, model, requests, answers.take, client=self.client))
+        answers = Answers(n)
+        await self.run(Generation(self.services, model, [request], answers.take, client=self.client, n=n))
         self.answer(_whole(answers, model))
 
-    async def _stream(self, asked: ChatRequest, model: ServedModel, requests: list[GenerateRequest]) -> None:
+    async def _stream(self, asked: ChatRequest, model: ServedModel, request: GenerateRequest) -> None:
         head = Head.make(_PREFIX, _CHUNK, model.entry.id)
         events = EventStream(self)
-        stream = ChatStream(head, events.send, asked.wishes, n=len(requests))
-        generation = Generation(self.services, model, requests, stream.take, client=self.client)
+        n = asked.n_answers
+        stream = ChatStream(head, events.send, asked.wishes, n=n)
+        generation = Generation(self.services, model, [request], stream.take, client=self.client, n=n)
         await self.run_stream(generation, events, stream.end)
 
 

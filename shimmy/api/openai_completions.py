@@ -117,23 +117,25 @@ class CompletionHandler(GeneratingHandler):
         prompts = asked.prompts()
         check_prompts(prompts, "prompt", most=(config.parallel + config.queue) // asked.n_answers)
         model = await self.services.pool.find(asked.model)
-        requests = [copy for prompt in prompts for copy in asked.copies(asked.to_generate(model.entry, prompt))]
+        requests = [asked.to_generate(model.entry, prompt) for prompt in prompts]
         echoes = await self._echoes(model, prompts) if asked.echo else [""] * len(prompts)
         if asked.stream:
             await self._stream(asked, model, requests, echoes)
             return
-        answers = Answers(len(requests))
-        await self.run(Generation(self.services, model, requests, answers.take, client=self.client))
-        self.answer(_whole(answers, asked.n_answers, echoes, model))
+        n = asked.n_answers
+        answers = Answers(n * len(requests))
+        await self.run(Generation(self.services, model, requests, answers.take, client=self.client, n=n))
+        self.answer(_whole(answers, n, echoes, model))
 
     async def _stream(
         self, asked: CompletionRequest, model: ServedModel, requests: list[GenerateRequest], echoes: list[str]
     ) -> None:
         events = EventStream(self)
         head = Head.make(_PREFIX, _KIND, model.entry.id)
-        begun = [echo for echo in echoes for _ in range(asked.n_answers)]
-        stream = CompletionStream(head, events.send, asked.wishes, echoes=begun, n=asked.n_answers)
-        generation = Generation(self.services, model, requests, stream.take, client=self.client)
+        n = asked.n_answers
+        begun = [echo for echo in echoes for _ in range(n)]
+        stream = CompletionStream(head, events.send, asked.wishes, echoes=begun, n=n)
+        generation = Generation(self.services, model, requests, stream.take, client=self.client, n=n)
         await self.run_stream(generation, events, stream.end)
 
     async def _echoes(self, model: ServedModel, prompts: list[str | list[int]]) -> list[str]:

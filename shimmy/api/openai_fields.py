@@ -14,8 +14,7 @@ from shimmy.api.bounds import Name
 from shimmy.api.sampling import SamplingFields
 from shimmy.config import Config
 from shimmy.errors import InvalidRequest
-from shimmy.models.served import ReadyModel
-from shimmy.types import GenerateRequest, Progress
+from shimmy.types import Progress
 
 FINGERPRINT = f"shimmy-{__version__}"
 MAX_LOGPROBS = 20
@@ -70,17 +69,6 @@ class OpenAIFields(SamplingFields, kw_only=True):
             raise InvalidRequest(message, param="n")
         if self.stream_options is not None and not self.stream:
             raise InvalidRequest("stream_options: it goes with stream", param="stream_options")
-
-    def copies(self, request: GenerateRequest) -> list[GenerateRequest]:
-        """``n`` requests that differ in their ids and seeds; those that share a prompt compute it once."""
-        seed = request.sampling.seed
-        requests = []
-        for index in range(self.n_answers):
-            sampling = request.sampling
-            if seed is not None and index:
-                sampling = msgspec.structs.replace(sampling, seed=(seed + index) % 2**32)
-            requests.append(msgspec.structs.replace(request, id=ReadyModel.next_id(), sampling=sampling))
-        return requests
 
 
 class Wishes(NamedTuple):

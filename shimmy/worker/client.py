@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 
 from shimmy.errors import ShimmyError, WorkerDied
 from shimmy.types import (
@@ -162,7 +162,7 @@ class WorkerClient:
     async def _ask(self, request_id: int, command: Command) -> AsyncGenerator[Event, None]:
         """All events of a request, up to the last."""
         queue: asyncio.Queue[Event | ShimmyError] = asyncio.Queue()
-        self._start(request_id, command, queue.put_nowait)
+        self._start(command, {request_id: queue.put_nowait})
         ended = False
         try:
             while not ended:
@@ -176,21 +176,28 @@ class WorkerClient:
             if not ended:
                 self.forget(request_id)
 
-    def submit(self, request: GenerateRequest, sink: Sink) -> None:
-        """Generate; ``sink`` is called in the loop with each event. Raises WorkerDied, InvalidRequest where it cannot be sent."""
-        self._start(request.id, Submit(request), sink)
+    def submit(
+        self, request: GenerateRequest, sink: Sink, further: Sequence[tuple[int, int | None, Sink]] = ()
+    ) -> None:
+        """Generate; ``sink`` is called in the loop with each event. Raises WorkerDied, InvalidRequest where it cannot be sent.
+
+        ``further``: id, seed and sink of each more answer to the same request, which is sent and prepared once.
+        """
+        sinks = {request.id: sink} | {id_: own for id_, _, own in further}
+        self._start(Submit(request, [(id_, seed) for id_, seed, _ in further]), sinks)
 
     def forget(self, request_id: int) -> None:
         """End a request whose events nobody wants any more; one that has ended or is unknown is ignored."""
         if self._requests.pop(request_id, None) is not None and self.alive:
             self._send(Abort(request_id))
 
-    def _start(self, request_id: int, command: Command, sink: Sink) -> None:
-        if request_id in self._requests:
-            raise ShimmyError(f"request {request_id} is still running")
+    def _start(self, command: Command, sinks: dict[int, Sink]) -> None:
+        """Send it; ``sinks`` take its events, by their id."""
+        if running := sinks.keys() & self._requests.keys():
+            raise ShimmyError(f"request {min(running)} is still running")
         data = command_frame(command)
         self._write(data)
-        self._requests[request_id] = sink
+        self._requests |= sinks
 
     def abort(self, request_id: int) -> None:
         """End a request as cancelled: its Finished follows, or Cancelled is raised where it has no text."""

@@ -1,20 +1,30 @@
-"""From a request to a sequence: prompt, sampler, parser; off the engine thread."""
+"""From a request to its sequences: prompt, samplers, parsers; off the engine thread."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 from shimmy.engine.sequence import Sequence
 from shimmy.errors import ContextLengthExceeded, InvalidRequest
 from shimmy.native.sampler import Sampler
-from shimmy.types import MAX_STOPS, GenerateRequest
+from shimmy.types import MAX_STOPS, GenerateRequest, LoraSet
 from shimmy.worker.adapters import choose_adapters
 from shimmy.worker.loading import LoadedModel
-from shimmy.worker.prompt import Prompt, make_prompt
+from shimmy.worker.prompt import Prompt, for_another, make_prompt
+from shimmy.worker.protocol import one_answer
 
 
-def prepare(request: GenerateRequest, loaded: LoadedModel, *, submitted_at: float) -> Sequence:
+def prepare(
+    request: GenerateRequest,
+    loaded: LoadedModel,
+    *,
+    submitted_at: float,
+    further: Iterable[tuple[int, int | None]] = (),
+) -> list[Sequence]:
     """Everything that can be wrong with a request is found here, before the engine sees it.
 
-    ``submitted_at``: when the request came, on the monotonic clock.
+    ``submitted_at``: when the request came, on the monotonic clock. ``further``: ids and seeds of more answers; the prompt's
+    tokens and the grammar are made once for all. One sequence for each answer.
 
     Raises InvalidRequest (naming the field), TemplateFailed, ContextLengthExceeded.
     """
@@ -28,6 +38,22 @@ def prepare(request: GenerateRequest, loaded: LoadedModel, *, submitted_at: floa
     if request.lora is not None:
         lora = choose_adapters(request.lora, len(loaded.adapters))
     prompt = make_prompt(request, loaded)
+    sequences = [_sequence(request, prompt, loaded, lora, submitted_at)]
+    try:
+        for id_, seed in further:
+            another = one_answer(request, id_, seed)
+            sequences.append(_sequence(another, for_another(prompt, request, loaded), loaded, lora, submitted_at))
+    except BaseException:
+        for sequence in sequences:
+            sequence.close()
+        raise
+    return sequences
+
+
+def _sequence(
+    request: GenerateRequest, prompt: Prompt, loaded: LoadedModel, lora: LoraSet, submitted_at: float
+) -> Sequence:
+    """It owns the prompt's parser."""
     try:
         sampler = _sampler(request, prompt, loaded)
     except BaseException:

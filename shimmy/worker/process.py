@@ -45,7 +45,9 @@ from shimmy.worker.protocol import (
     Tokenize,
     decode_command,
     event_reports,
+    ids_of,
     read_frames,
+    without,
 )
 from shimmy.worker.texts import answer_detokenize, answer_template, answer_tokenize
 from shimmy.worker.tokens import STACK_BYTES
@@ -165,20 +167,23 @@ class Worker:
                 self._unwanted.discard(command.id)
                 engine.abort(command.id)
                 continue
-            if command.request.id in self._unwanted:
-                self._emit([cancelled(command.request.id)])
+            unwanted = self._unwanted.intersection(ids_of(command))
+            self._emit([cancelled(request_id) for request_id in unwanted])
+            if (wanted := without(command, unwanted)) is None:
                 continue
             self._preparing_since = time.monotonic()
             try:
-                self._start(command, loaded, arrived_at)
+                self._start(wanted, loaded, arrived_at)
             except ShimmyError as error:
-                self._emit([Failed(command.request.id, error.to_wire())])
+                self._fail(wanted, error)
             except Exception as error:  # noqa: BLE001 - a bug, too, is one request's and not everybody's
                 traceback.print_exc()
-                bug = ShimmyError(f"unexpected {type(error).__name__}: {error}")
-                self._emit([Failed(command.request.id, bug.to_wire())])
+                self._fail(wanted, ShimmyError(f"unexpected {type(error).__name__}: {error}"))
             finally:
                 self._preparing_since = 0.0
+
+    def _fail(self, command: Request, error: ShimmyError) -> None:
+        self._emit([Failed(request_id, error.to_wire()) for request_id in ids_of(command)])
 
     def _start(self, command: Request, loaded: LoadedModel, arrived_at: float) -> None:
         """Prepare a request and hand it to the engine, or answer it where nothing is to be computed."""
@@ -196,13 +201,13 @@ class Worker:
             case ApplyTemplate():
                 self._emit([answer_template(command.request, loaded)])
             case Submit():
-                sequence = prepare(command.request, loaded, submitted_at=arrived_at)
-                if command.request.max_tokens == 0:
-                    sequence.close()
-                    self._emit([Finished(sequence.id, "", "length", Usage(sequence.n_prompt), Timings())])
-                else:
-                    assert isinstance(engine, Engine)  # else prepare() has refused
-                    engine.submit(sequence)
+                for sequence in prepare(command.request, loaded, submitted_at=arrived_at, further=command.further):
+                    if command.request.max_tokens == 0:
+                        sequence.close()
+                        self._emit([Finished(sequence.id, "", "length", Usage(sequence.n_prompt), Timings())])
+                    else:
+                        assert isinstance(engine, Engine)  # else prepare() has refused
+                        engine.submit(sequence)
 
     def _watch_preparation(self) -> None:
         """A template has no time limit of its own: past the limit the process ends, as the last resort."""

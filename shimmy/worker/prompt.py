@@ -40,6 +40,14 @@ def make_prompt(request: GenerateRequest, loaded: LoadedModel) -> Prompt:
     return Prompt(_plain_tokens(request, loaded), grammar=_own_grammar(request, loaded))
 
 
+def for_another(prompt: Prompt, request: GenerateRequest, loaded: LoadedModel) -> Prompt:
+    """The same for one more answer to ``request``, which needs a parser of its own. Raises as make_prompt."""
+    if prompt.parser is None:
+        return prompt
+    _, parser = render_messages(request.messages or (), request.chat, loaded, json_schema=request.json_schema)
+    return prompt._replace(parser=parser)
+
+
 def _check_source(request: GenerateRequest) -> None:
     """What becomes the prompt is said once, and with what belongs to it."""
     if request.messages is not None and request.suffix is not None:

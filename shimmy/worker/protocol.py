@@ -9,7 +9,7 @@ import re
 import socket
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 import msgspec
 
@@ -58,9 +58,13 @@ class Load(msgspec.Struct, frozen=True, array_like=True, tag="load"):
 
 
 class Submit(msgspec.Struct, frozen=True, array_like=True, tag="submit"):
-    """Generate; the answers are events with the request's id."""
+    """Generate; the answers are events with the request's id, and with those of the ``further`` answers: (id, seed) of each.
+
+    What all of them share is sent and prepared once; each ends, and is aborted, by itself.
+    """
 
     request: GenerateRequest
+    further: list[tuple[int, int | None]] = []
 
 
 class Embed(msgspec.Struct, frozen=True, array_like=True, tag="embed"):
@@ -150,6 +154,35 @@ class Pong(msgspec.Struct, frozen=True, array_like=True, tag="pong"):
 Request = Submit | Embed | Rerank | Tokenize | Detokenize | ApplyTemplate
 Command = Load | Request | Abort | Ping
 Report = Loading | Loaded | LoadFailed | Events | Pong
+
+
+def ids_of(request: Request) -> list[int]:
+    """Of all answers that it asks for."""
+    return (
+        [request.request.id, *(id_ for id_, _ in request.further)]
+        if isinstance(request, Submit)
+        else [request.request.id]
+    )
+
+
+def without(request: Request, ids: Container[int]) -> Request | None:
+    """What is left of it when nobody wants the answers of these ``ids``; None: nothing."""
+    if not isinstance(request, Submit):
+        return None if request.request.id in ids else request
+    asked = request.request
+    wanted = [answer for answer in ((asked.id, asked.sampling.seed), *request.further) if answer[0] not in ids]
+    if not wanted:
+        return None
+    return Submit(one_answer(asked, *wanted[0]), wanted[1:])
+
+
+def one_answer(request: GenerateRequest, id_: int, seed: int | None) -> GenerateRequest:
+    """The same for another answer."""
+    sampling = request.sampling
+    if sampling.seed != seed:
+        sampling = msgspec.structs.replace(sampling, seed=seed)
+    return msgspec.structs.replace(request, id=id_, sampling=sampling)
+
 
 encode = msgspec.msgpack.Encoder().encode
 decode_command = msgspec.msgpack.Decoder(Command).decode

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from shimmy.worker import client
+from shimmy.worker.protocol import Command, Submit, command_frame, ids_of
 from tests.api.serving import Running, serving
 from tests.tiny.models import write_llama
 from tests.wide import WIDE
@@ -69,6 +71,29 @@ def test_several_answers_share_their_prompt(chatting: Running) -> None:
     assert texts == [choice["message"]["content"] for choice in chatting.post(PATH, sampled).json["choices"]]
     one = chatting.post(PATH, {**sampled, "n": 1}).json
     assert body["usage"]["prompt_tokens"] == one["usage"]["prompt_tokens"]
+
+
+@pytest.mark.parametrize("path", [PATH, "/v1/completions"])
+def test_several_answers_are_asked_for_once(chatting: Running, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A prompt may be megabytes of tokens: each copy would be encoded, sent and read by itself."""
+    sent: list[Submit] = []
+
+    def remember(command: Command) -> bytes:
+        if isinstance(command, Submit):
+            sent.append(command)
+        return command_frame(command)
+
+    monkeypatch.setattr(client, "command_frame", remember)
+    body = {"max_tokens": 2, "n": 4, "seed": 2**32 - 2}
+    prompt = ASK["messages"] if path == PATH else ["hello", "there"]
+    answer = chatting.post(path, {**body, "messages" if path == PATH else "prompt": prompt})
+    assert [choice["index"] for choice in answer.json["choices"]] == list(range(4 if path == PATH else 8))
+    assert len(sent) == (1 if path == PATH else 2)
+    for submit in sent:
+        assert submit.request.sampling.seed == 2**32 - 2
+        assert [seed for _, seed in submit.further] == [2**32 - 1, 0, 1]
+    ids = [id_ for submit in sent for id_ in ids_of(submit)]
+    assert len(set(ids)) == len(ids) == len(answer.json["choices"])
 
 
 def test_n_in_a_stream_has_every_index(chatting: Running) -> None:

@@ -12,6 +12,7 @@ from shimmy.errors import InvalidRequest
 from shimmy.native.sampler import Sampler
 from shimmy.types import ChatParams, FunctionChoice, GenerateRequest, Message, Progress, SamplingParams, ToolCallDelta
 from shimmy.worker.loading import load
+from shimmy.worker.preparation import prepare
 from shimmy.worker.prompt import make_prompt
 from tests.native.allowed import draw
 from tests.native.conversations import NO_TEMPLATES, TEMPLATES
@@ -113,5 +114,18 @@ def test_a_call_that_is_only_thought_of_is_left_alone(tmp_path: Path) -> None:
     assert not may_write(wrong)
     assert not may_write("<think>a " + wrong + "</think>" + wrong)
     for part in (loaded.chat, loaded.context, loaded.model):
+        assert part is not None
+        part.close()
+
+
+@pytest.mark.skipif(not HERMES.exists(), reason=NO_TEMPLATES)
+def test_each_of_several_answers_has_a_parser_of_its_own(tmp_path: Path) -> None:
+    path = write_llama(tmp_path / "hermes.gguf", chat_template=HERMES.read_text(encoding="utf-8"))
+    loaded, _ = load(load_command(path), lambda _: None)
+    sequences = prepare(ask(1, ChatParams(tools=TOOLS)), loaded, submitted_at=5.0, further=[(2, 8), (3, None)])
+    assert None not in [sequence.parser for sequence in sequences]
+    assert len({id(sequence.parser) for sequence in sequences}) == 3
+    assert len(loaded.grammars) == 1
+    for part in (*sequences, loaded.chat, loaded.context, loaded.model):
         assert part is not None
         part.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import psutil
 import pytest
 
 from shimmy.errors import Cancelled, ContextLengthExceeded, InvalidRequest, ShimmyError, WorkerDied
-from shimmy.types import Delta, Finished, GenerateRequest, Message, Progress, TokenizeRequest
+from shimmy.types import Delta, Event, Finished, GenerateRequest, Message, Progress, TokenizeRequest
 from shimmy.worker.client import WorkerClient
 from tests.tiny.models import WRITERS, write_llama
 from tests.wide import WIDE, write_wide
@@ -176,6 +177,61 @@ def test_an_aborted_request_is_not_prepared_any_more(tiny_llama: Path) -> None:
             assert len((await first).tokens) > 170_000
             with pytest.raises(InvalidRequest):
                 await collect(worker, request(2, grammar="this is none"))
+
+    run(body())
+
+
+async def answers_of(
+    worker: WorkerClient, wanted: GenerateRequest, further: list[tuple[int, int | None]]
+) -> tuple[dict[int, list[Event | ShimmyError]], asyncio.Event]:
+    """What comes for each answer of one submit, and what is set when something has come."""
+    came: dict[int, list[Event | ShimmyError]] = {id_: [] for id_ in (wanted.id, *(id_ for id_, _ in further))}
+    news = asyncio.Event()
+
+    def sink(id_: int) -> Callable[[Event | ShimmyError], None]:
+        def take(event: Event | ShimmyError) -> None:
+            came[id_].append(event)
+            news.set()
+
+        return take
+
+    worker.submit(wanted, sink(wanted.id), [(id_, seed, sink(id_)) for id_, seed in further])
+    return came, news
+
+
+async def until(news: asyncio.Event, holds: Callable[[], bool]) -> None:
+    while not holds():
+        await news.wait()
+        news.clear()
+
+
+def test_each_answer_of_one_submit_ends_and_is_aborted_by_itself(long_llama: Path) -> None:
+    async def body() -> None:
+        async with ready(long_llama, parallel=3, **ROOM) as (worker, _):
+            came, news = await answers_of(worker, request(1), [(2, None), (3, 5)])
+            await until(news, lambda: all(came.values()))  # all of them have begun
+            for number in (2, 1, 3):
+                worker.abort(number)
+                await until(news, lambda number=number: isinstance(came[number][-1], Finished))  # type: ignore[misc]
+                ended = [id_ for id_, events in came.items() if isinstance(events[-1], Finished)]
+                assert ended == {2: [2], 1: [1, 2], 3: [1, 2, 3]}[number]
+            assert {events[-1].reason for events in came.values()} == {"cancelled"}  # type: ignore[union-attr]
+
+    run(body())
+
+
+def test_what_is_wrong_with_a_request_is_told_to_each_of_its_answers(tiny_llama: Path) -> None:
+    async def body() -> None:
+        async with ready(tiny_llama) as (worker, _):
+            came, news = await answers_of(worker, request(1, grammar="this is none"), [(2, None), (3, 5)])
+            await until(news, lambda: all(came.values()))
+            for events in came.values():
+                (error,) = events
+                assert isinstance(error, InvalidRequest)
+                assert error.facts["param"] == "grammar"
+            came, news = await answers_of(worker, request(1, max_tokens=0), [(2, None)])  # the ids are free again
+            await until(news, lambda: all(came.values()))
+            assert all(isinstance(events[0], Finished) for events in came.values())
 
     run(body())
 

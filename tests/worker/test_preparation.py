@@ -184,10 +184,63 @@ def loaded(tiny_llama: Path) -> Iterator[LoadedModel]:
 
 
 def test_a_request_waits_from_when_it_came(loaded: LoadedModel) -> None:
-    sequence = prepare(request(1), loaded, submitted_at=5.0)
+    (sequence,) = prepare(request(1), loaded, submitted_at=5.0)
     sequence.started_at = 7.0
     assert sequence.timings().queue_ms == 2000.0
     sequence.close()
+
+
+@pytest.mark.parametrize(
+    "asked_for",
+    [
+        request(1),
+        request(1, json_schema='{"type":"object"}'),
+        GenerateRequest(1, messages=[Message("user", "hello")], json_schema='{"type":"object"}'),
+    ],
+    ids=["text", "schema", "chat"],
+)
+def test_several_answers_share_the_tokens_and_the_grammar_and_nothing_that_changes(
+    asked_for: GenerateRequest, loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts: list[str] = []
+    tokenize = Model.tokenize
+
+    def remember(model: Model, text: str, **options: Any) -> list[int]:
+        if "hello" in text or "once upon" in text:
+            prompts.append(text)
+        return tokenize(model, text, **options)
+
+    monkeypatch.setattr(Model, "tokenize", remember)
+    sequences = prepare(asked_for, loaded, submitted_at=5.0, further=[(2, 8), (3, None)])
+    assert len(prompts) == 1
+    assert len(loaded.grammars) == (asked_for.json_schema is not None)
+    assert [sequence.id for sequence in sequences] == [1, 2, 3]
+    assert len({tuple(sequence.tokens) for sequence in sequences}) == 1
+    for name in ("tokens", "sampler", "output"):
+        assert len({id(getattr(sequence, name)) for sequence in sequences}) == 3
+    for sequence in sequences:
+        sequence.close()
+
+
+def test_an_answer_that_cannot_be_prepared_leaves_nothing_of_the_others(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alive: set[int] = set()
+    make, close = Sampler.__init__, Sampler.close
+
+    def remember(sampler: Sampler, *args: Any, **options: Any) -> None:
+        make(sampler, *args, **options)
+        alive.add(id(sampler))
+
+    def forget(sampler: Sampler) -> None:
+        alive.discard(id(sampler))
+        close(sampler)
+
+    monkeypatch.setattr(Sampler, "__init__", remember)
+    monkeypatch.setattr(Sampler, "close", forget)
+    with pytest.raises(InvalidRequest):
+        prepare(request(1), loaded, submitted_at=5.0, further=[(2, 8), (3, -1)])
+    assert not alive
 
 
 def test_a_sampler_that_does_not_take_its_answer_or_its_grammar_is_freed(

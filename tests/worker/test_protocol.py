@@ -14,7 +14,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shimmy.errors import InvalidRequest, ShimmyError
-from shimmy.types import ChatParams, Embedded, Event, Failed, GenerateRequest, Message, SamplingParams, Usage
+from shimmy.types import (
+    ChatParams,
+    Embedded,
+    Event,
+    Failed,
+    GenerateRequest,
+    Message,
+    SamplingParams,
+    TokenizeRequest,
+    Usage,
+)
 from shimmy.worker import protocol
 from shimmy.worker.process import Worker
 from shimmy.worker.protocol import (
@@ -27,12 +37,15 @@ from shimmy.worker.protocol import (
     Pong,
     Report,
     Submit,
+    Tokenize,
     body_length,
     command_frame,
     decode_command,
     decode_report,
     frame,
+    ids_of,
     read_frames,
+    without,
 )
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
@@ -213,3 +226,20 @@ def test_vectors_that_end_together_have_a_frame_each(monkeypatch: pytest.MonkeyP
         ours.shutdown(socket.SHUT_WR)
         reports = [decode_report(body) for body in read_frames(theirs)]
     assert reports == [Events(others[:2]), *(Events([vector]) for vector in vectors), Events(others[2:])]  # type: ignore[arg-type] # a list of one kind
+
+
+def test_of_a_submit_is_left_what_somebody_wants() -> None:
+    submit = Submit(GenerateRequest(1, prompt="x", sampling=SamplingParams(seed=7)), [(2, 8), (3, None)])
+    assert ids_of(submit) == [1, 2, 3]
+    assert without(submit, {4}) == submit
+    assert without(submit, {2}) == Submit(submit.request, [(3, None)])
+    left = without(submit, {1, 2})
+    assert left == Submit(GenerateRequest(3, prompt="x", sampling=SamplingParams(seed=None)))
+    assert without(submit, {1, 2, 3}) is None
+
+
+def test_of_another_request_is_left_all_or_nothing() -> None:
+    tokenize = Tokenize(TokenizeRequest(1, "x"))
+    assert ids_of(tokenize) == [1]
+    assert without(tokenize, {2}) is tokenize
+    assert without(tokenize, {1}) is None
