@@ -18,6 +18,22 @@ Prompts = Annotated[list[str | int | Tokens], Meta(max_length=MAX_TOKENS)]
 """Texts, tokens, or lists of tokens."""
 
 
+def prompts_of(given: str | list[str | int | list[int]], param: str) -> list[str | list[int]]:
+    """Each text, or its tokens, that the field ``param`` has. Raises InvalidRequest where there is none."""
+    if isinstance(given, str):
+        return [given]
+    if not given:
+        raise InvalidRequest(f"{param}: it is empty", param=param)
+    if all(isinstance(item, int) for item in given):
+        return [given]  # type: ignore[list-item] # all of them are numbers
+    prompts: list[str | list[int]] = []
+    for at, item in enumerate(given):
+        if isinstance(item, int):
+            raise InvalidRequest(f"{param}: it mixes tokens with texts or lists", param=f"{param}[{at}]")
+        prompts.append(item)
+    return prompts
+
+
 def check_prompts(prompts: list[str | list[int]], param: str, *, most: int) -> None:
     """Raise InvalidRequest where there are more than ``most``, or their tokens are too many."""
     if len(prompts) > most:

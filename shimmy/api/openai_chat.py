@@ -11,7 +11,6 @@ from shimmy.api.generating import GeneratingHandler
 from shimmy.api.generation import Answers, Collected, Generation
 from shimmy.api.openai_chat_stream import ChatChunk, ChatStream
 from shimmy.api.openai_fields import FINGERPRINT, Head, OpenAIFields, TokenCount
-from shimmy.api.openai_format import ResponseFormat, schema_of
 from shimmy.api.openai_logprobs import ChatLogprobs, chat_logprobs
 from shimmy.api.openai_messages import ChatMessage
 from shimmy.api.openai_tools import AnsweredCall, Tool, ToolChoice, answered_calls, choice_of
@@ -30,7 +29,6 @@ class ChatRequest(OpenAIFields, kw_only=True):
     """A conversation to answer.
 
     messages                what was said so far, the oldest first
-    response_format         text, a JSON object, or JSON that matches a schema
     tools                   functions that the model may call; tool_choice: whether it must, and which
     parallel_tool_calls     several calls in one answer
     max_completion_tokens   as max_tokens, and before it; neither: up to the context
@@ -43,7 +41,6 @@ class ChatRequest(OpenAIFields, kw_only=True):
     max_completion_tokens: TokenCount | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
-    response_format: ResponseFormat | None = None
     tools: Annotated[list[Tool], Meta(max_length=1024)] | None = None
     tool_choice: ToolChoice = None
     parallel_tool_calls: bool | None = None
@@ -55,9 +52,6 @@ class ChatRequest(OpenAIFields, kw_only=True):
         if self.top_logprobs is not None and not self.logprobs:
             raise InvalidRequest("top_logprobs: it goes with logprobs", param="top_logprobs")
         n_logprobs = (self.top_logprobs or 0) if self.logprobs else None
-        schema = schema_of(self.response_format)
-        if schema is not None and (self.json_schema is not None or self.grammar is not None):
-            raise InvalidRequest("response_format, json_schema and grammar exclude each other", param="response_format")
         limit = self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
         return GenerateRequest(
             0,
@@ -67,7 +61,7 @@ class ChatRequest(OpenAIFields, kw_only=True):
             sampling=self.sampling(entry.model.metadata, temperature=None, n_logprobs=n_logprobs),
             cache_prompt=self.cache_prompt is not False,
             grammar=self.grammar,
-            json_schema=schema if schema is not None else self.schema_text(),
+            json_schema=self.answer_schema(),
             chat=self._chat(),
             return_progress=bool(self.return_progress or self.timings_per_token),
         )

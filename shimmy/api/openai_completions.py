@@ -7,12 +7,11 @@ from typing import Annotated, Any, ClassVar
 import msgspec
 from msgspec import Meta
 
-from shimmy.api.bounds import Prompts, check_prompts
+from shimmy.api.bounds import Prompts, check_prompts, prompts_of
 from shimmy.api.generating import GeneratingHandler
 from shimmy.api.generation import Answers, Collected, Generation
 from shimmy.api.openai_completions_stream import CompletionChoice, CompletionChunk, CompletionStream
 from shimmy.api.openai_fields import FINGERPRINT, MAX_LOGPROBS, Head, OpenAIFields
-from shimmy.api.openai_format import ResponseFormat, schema_of
 from shimmy.api.openai_logprobs import completion_logprobs
 from shimmy.api.routes import Operation, Route
 from shimmy.api.sse import EventStream
@@ -41,7 +40,6 @@ class CompletionRequest(OpenAIFields, kw_only=True):
     logprobs: Annotated[int, Meta(ge=0, le=MAX_LOGPROBS)] | None = None
     echo: bool | None = None
     suffix: str | None = None
-    response_format: ResponseFormat | None = None
     tools: Any = None
     tool_choice: Any = None
 
@@ -49,17 +47,11 @@ class CompletionRequest(OpenAIFields, kw_only=True):
 
     def prompts(self) -> list[str | list[int]]:
         """Each of the prompts. Raises InvalidRequest."""
-        if isinstance(self.prompt, str):
-            return [_not_empty(self.prompt, "prompt", self.suffix)]
-        if not self.prompt:
-            raise InvalidRequest("prompt: it is empty", param="prompt")
-        if all(isinstance(item, int) for item in self.prompt):
-            return [self.prompt]  # type: ignore[list-item] # all of them are numbers
-        prompts: list[str | list[int]] = []
-        for at, item in enumerate(self.prompt):
-            if isinstance(item, int):
-                raise InvalidRequest("prompt: it mixes tokens with texts or lists", param=f"prompt[{at}]")
-            prompts.append(_not_empty(item, f"prompt[{at}]", self.suffix))
+        prompts = prompts_of(self.prompt, "prompt")
+        for at, prompt in enumerate(prompts):
+            if not prompt and self.suffix is None:
+                param = "prompt" if isinstance(self.prompt, str) else f"prompt[{at}]"
+                raise InvalidRequest(f"{param}: it is empty", param=param)
         return prompts
 
     def check(self, config: Config) -> None:
@@ -72,9 +64,6 @@ class CompletionRequest(OpenAIFields, kw_only=True):
 
     def to_generate(self, entry: Entry, prompt: str | list[int]) -> GenerateRequest:
         """What the worker is asked for one prompt. Raises InvalidRequest."""
-        schema = schema_of(self.response_format)
-        if schema is not None and (self.json_schema is not None or self.grammar is not None):
-            raise InvalidRequest("response_format, json_schema and grammar exclude each other", param="response_format")
         return GenerateRequest(
             0,
             prompt=prompt if isinstance(prompt, str) else None,
@@ -84,7 +73,7 @@ class CompletionRequest(OpenAIFields, kw_only=True):
             sampling=self.sampling(entry.model.metadata, temperature=None, n_logprobs=self.logprobs),
             cache_prompt=self.cache_prompt is not False,
             grammar=self.grammar,
-            json_schema=schema if schema is not None else self.schema_text(),
+            json_schema=self.answer_schema(),
             suffix=self.suffix,
             return_progress=bool(self.return_progress or self.timings_per_token),
         )
@@ -150,12 +139,6 @@ class CompletionHandler(GeneratingHandler):
 async def _text_of(ready: ReadyModel, tokens: list[int]) -> str:
     answer = await ready.worker.detokenize(DetokenizeRequest(ReadyModel.next_id(), tokens))
     return answer.data.decode("utf-8", "replace")
-
-
-def _not_empty(prompt: str | list[int], param: str, suffix: str | None) -> str | list[int]:
-    if not prompt and suffix is None:
-        raise InvalidRequest(f"{param}: it is empty", param=param)
-    return prompt
 
 
 def _whole(answers: Answers, n: int, echoes: list[str], model: ServedModel) -> CompletionAnswer:

@@ -13,11 +13,11 @@ import msgspec
 from msgspec import Meta
 
 from shimmy.api.base import ApiHandler
-from shimmy.api.bounds import Name, Prompts, check_prompts
+from shimmy.api.bounds import Name, Prompts, check_prompts, prompts_of
 from shimmy.api.routes import Operation, Route
 from shimmy.api.running import CancellableWork
 from shimmy.api.unsupported import UnsupportedFields
-from shimmy.errors import GenerationFailed, InvalidRequest
+from shimmy.errors import GenerationFailed
 from shimmy.models.served import ReadyModel, ServedModel
 from shimmy.types import MAX_INPUTS, Embedded, EmbedRequest
 
@@ -39,17 +39,7 @@ class EmbeddingsRequest(UnsupportedFields, kw_only=True):
 
     def inputs(self) -> list[str | list[int]]:
         """Each of the texts. Raises InvalidRequest."""
-        if isinstance(self.input, str):
-            return [self.input]
-        if not self.input:
-            raise InvalidRequest("input: it is empty", param="input")
-        if all(isinstance(item, int) for item in self.input):
-            return [self.input]  # type: ignore[list-item] # all of them are numbers
-        inputs: list[str | list[int]] = []
-        for at, item in enumerate(self.input):
-            if isinstance(item, int):
-                raise InvalidRequest("input: it mixes tokens with texts or lists", param=f"input[{at}]")
-            inputs.append(item)
+        inputs = prompts_of(self.input, "input")
         check_prompts(inputs, "input", most=MAX_INPUTS)
         return inputs
 

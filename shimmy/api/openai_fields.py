@@ -11,6 +11,7 @@ from msgspec import Meta
 
 from shimmy import __version__
 from shimmy.api.bounds import Name
+from shimmy.api.openai_format import ResponseFormat, schema_of
 from shimmy.api.sampling import SamplingFields
 from shimmy.config import Config
 from shimmy.errors import InvalidRequest
@@ -32,6 +33,7 @@ class OpenAIFields(SamplingFields, kw_only=True):
 
     model            a name of GET /v1/models, or default; without it default, too
     max_tokens       most tokens to generate
+    response_format  text, a JSON object, or JSON that matches a schema
     stream           answer with events, as the text comes; stream_options: what else they say
     n                answers to each prompt, up to --parallel
     timings_per_token    each chunk has the times so far; return_progress: chunks while the prompt is computed
@@ -41,6 +43,7 @@ class OpenAIFields(SamplingFields, kw_only=True):
     model: Name | None = None
     max_tokens: TokenCount | None = None
     n: Annotated[int, Meta(ge=1, le=1024)] | None = None
+    response_format: ResponseFormat | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     user: str | None = None
@@ -60,6 +63,15 @@ class OpenAIFields(SamplingFields, kw_only=True):
             bool(self.timings_per_token),
             bool(self.return_progress),
         )
+
+    def answer_schema(self) -> str | None:
+        """The JSON schema that an answer must match, as text; None: there is none. Raises InvalidRequest."""
+        schema = schema_of(self.response_format)
+        if schema is None:
+            return self.schema_text()
+        if self.json_schema is not None or self.grammar is not None:
+            raise InvalidRequest("response_format, json_schema and grammar exclude each other", param="response_format")
+        return schema
 
     def check(self, config: Config) -> None:
         """Raise InvalidRequest for what cannot be honoured."""

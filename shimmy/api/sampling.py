@@ -11,14 +11,14 @@ from shimmy.api.unsupported import UnsupportedFields
 from shimmy.errors import InvalidRequest
 from shimmy.models.advice import advised
 from shimmy.models.metadata import ModelMetadata
+from shimmy.setting import LARGEST_FLOAT
 from shimmy.types import MAX_STOPS, SAMPLERS, SamplingParams
 
-_LARGEST = 3.4e38  # of the 32 bits that a sampler has
 _MOST = 2**31 - 1
 NATIVE_TEMPERATURE, OPENAI_TEMPERATURE = 0.7, 0.8
 
 Share = Annotated[float, Meta(ge=0, le=1)]
-NotNegative = Annotated[float, Meta(ge=0, le=_LARGEST)]
+NotNegative = Annotated[float, Meta(ge=0, le=LARGEST_FLOAT)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 Count = Annotated[int, Meta(ge=0, le=_MOST)]
 LastTokens = Annotated[int, Meta(ge=-1, le=_MOST)]
@@ -67,14 +67,14 @@ class SamplingFields(UnsupportedFields, kw_only=True):
     top_k: Annotated[int, Meta(ge=-1, le=_MOST)] | None = None
     min_p: Share | None = None
     typical_p: Share | None = None
-    top_n_sigma: Annotated[float, Meta(ge=-_LARGEST, le=_LARGEST)] | None = None
+    top_n_sigma: Annotated[float, Meta(ge=-LARGEST_FLOAT, le=LARGEST_FLOAT)] | None = None
     min_keep: Count | None = None
-    repeat_penalty: Annotated[float, Meta(gt=0, le=_LARGEST)] | None = None
+    repeat_penalty: Annotated[float, Meta(gt=0, le=LARGEST_FLOAT)] | None = None
     repeat_last_n: LastTokens | None = None
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
     dry_multiplier: NotNegative | None = None
-    dry_base: Annotated[float, Meta(ge=1, le=_LARGEST)] | None = None
+    dry_base: Annotated[float, Meta(ge=1, le=LARGEST_FLOAT)] | None = None
     dry_allowed_length: Count | None = None
     dry_penalty_last_n: LastTokens | None = None
     dry_sequence_breakers: Annotated[list[str], Meta(max_length=1024)] | None = None

@@ -158,6 +158,7 @@ def test_an_answer_can_be_made_to_fit_a_schema(chatting: Running) -> None:
         ({"modalities": ["audio"]}, "modalities"),
         ({"functions": [{"name": "f"}]}, "functions"),
         ({"tool_choice": "required"}, "tool_choice"),
+        ({"response_format": {"type": "json_object"}, "grammar": 'root ::= "x"'}, "response_format"),
         ({"tool_choice": {"type": "function", "function": {"name": "f"}}}, "tool_choice"),
         ({"response_format": {"type": "xml"}}, "response_format.type"),
         ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),

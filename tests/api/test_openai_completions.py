@@ -271,6 +271,7 @@ def test_a_suffix_is_filled_up_to(tiny_fim: Path) -> None:
     ("wrong", "param"),
     [
         ({"suffix": "x"}, "suffix"),  # this model has no tokens for it
+        ({"response_format": {"type": "json_object"}, "json_schema": {}}, "response_format"),
         ({"prompt": []}, "prompt"),
         ({"prompt": ""}, "prompt"),
         ({"prompt": [1, "a"]}, "prompt[0]"),
