@@ -34,6 +34,7 @@ class ChatRequest(OpenAIFields, kw_only=True):
     max_completion_tokens   as max_tokens, and before it; neither: up to the context
     logprobs, top_logprobs  of each token, and of the most likely ones at its place
     chat_template_kwargs    further variables for the model's template
+    continue_final_message  the last message is the assistant's, and the beginning of the answer
     reasoning_effort        for models that think: none, or what their template knows (low, medium, high)
     """
 
@@ -44,6 +45,7 @@ class ChatRequest(OpenAIFields, kw_only=True):
     tools: Annotated[list[Tool], Meta(max_length=1024)] | None = None
     tool_choice: ToolChoice = None
     parallel_tool_calls: bool | None = None
+    continue_final_message: bool | None = None
     reasoning_effort: str | None = None
     chat_template_kwargs: dict[str, Any] | None = None
 
@@ -76,6 +78,7 @@ class ChatRequest(OpenAIFields, kw_only=True):
             enable_thinking=_thinking(kwargs),
             reasoning_effort=self.reasoning_effort,
             template_kwargs=msgspec.json.encode(kwargs).decode() if kwargs else None,
+            continue_answer=self.continue_final_message is True,
         )
 
 

@@ -141,11 +141,10 @@ class Tokenized(msgspec.Struct, frozen=True, array_like=True, tag="t"):
 
 
 class Detokenized(msgspec.Struct, frozen=True, array_like=True, tag="b"):
-    """The bytes of request ``id``'s tokens, not always whole UTF-8; ``pieces`` as in Tokenized."""
+    """The bytes of request ``id``'s tokens, not always whole UTF-8."""
 
     id: int
     data: bytes
-    pieces: list[bytes] | None = None
 
 
 class Templated(msgspec.Struct, frozen=True, array_like=True, tag="m"):

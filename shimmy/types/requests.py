@@ -46,7 +46,6 @@ class GenerateRequest(msgspec.Struct, frozen=True, array_like=True):
     cache_prompt whether cells of earlier requests may be reused
     grammar      GBNF that the whole answer matches; json_schema: a JSON schema, as text, whose JSON it is. At most one of the two
     suffix       the text behind the gap that the answer fills, for models made for it; the prompt stands before it
-    spm_infill   the suffix goes to the model before the prompt, as some models want it
     lora         (index among the loaded adapters, scale); None: as they were loaded; 0 is off, and so is what is not named
     chat         what to do with ``messages`` and their answer
     partition    cells are reused between requests of equal partitions alone: what one asker sent cannot be timed by another
@@ -65,7 +64,6 @@ class GenerateRequest(msgspec.Struct, frozen=True, array_like=True):
     grammar: str | None = None
     json_schema: str | None = None
     suffix: str | None = None
-    spm_infill: bool = False
     chat: ChatParams = ChatParams()
     return_progress: bool = False
     partition: str = ""
@@ -112,12 +110,10 @@ class TokenizeRequest(msgspec.Struct, frozen=True, array_like=True):
 
 
 class DetokenizeRequest(msgspec.Struct, frozen=True, array_like=True):
-    """The text of ``tokens``; ``special``: of control tokens, too. ``pieces``: also each token's bytes."""
+    """The text of ``tokens``, that of control tokens included."""
 
     id: int
     tokens: list[int]
-    special: bool = True
-    pieces: bool = False
 
 
 class TemplateRequest(msgspec.Struct, frozen=True, array_like=True):

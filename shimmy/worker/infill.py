@@ -9,7 +9,7 @@ from shimmy.worker.tokens import MAX_TEXT, check_size, check_tokens, text_size, 
 
 
 def infill_tokens(request: GenerateRequest, loaded: LoadedModel) -> list[int]:
-    """[BOS] PRE prompt SUF suffix MID, or with ``spm_infill`` [BOS] SUF suffix PRE prompt MID.
+    """[BOS] PRE prompt SUF suffix MID.
 
     As llama-server's format_prompt_infill, without its names of repository and file: special tokens in the two texts are plain
     text, and BOS is there where the model adds it. Raises InvalidRequest (suffix, prompt).
@@ -22,7 +22,7 @@ def infill_tokens(request: GenerateRequest, loaded: LoadedModel) -> list[int]:
     facts = loaded.model.facts
     bos = facts.special_tokens["bos"]
     start = [bos] if facts.add_bos and bos is not None else []
-    return [*start, *suffix, *prefix, middle] if request.spm_infill else [*start, *prefix, *suffix, middle]
+    return [*start, *prefix, *suffix, middle]
 
 
 def _plain(request: GenerateRequest, loaded: LoadedModel) -> list[int]:

@@ -33,10 +33,9 @@ def answer_detokenize(request: DetokenizeRequest, model: Model) -> Detokenized:
     if len(request.tokens) > MAX_TOKENS:
         raise InvalidRequest(f"there are more than {MAX_TOKENS:,} tokens: send fewer at once", param="tokens")
     tokens = check_tokens(model, request.tokens, "tokens")
-    sizes = {token: len(model.detokenize([token], special=request.special)) for token in set(tokens)}
+    sizes = {token: len(model.detokenize([token], special=True)) for token in set(tokens)}
     check_size(sum(map(sizes.__getitem__, tokens)), "tokens", MAX_INPUTS_TEXT)
-    data = model.detokenize(tokens, special=request.special)
-    return Detokenized(request.id, data, _pieces(model, tokens) if request.pieces else None)
+    return Detokenized(request.id, model.detokenize(tokens, special=True))
 
 
 def answer_template(request: TemplateRequest, loaded: LoadedModel) -> Templated:

@@ -109,6 +109,18 @@ def test_max_completion_tokens_comes_before_max_tokens(chatting: Running) -> Non
     assert usage["completion_tokens"] == 3
 
 
+def test_an_answer_that_was_begun_is_gone_on_with(chatting: Running) -> None:
+    begun = {"messages": [*ASK["messages"], {"role": "assistant", "content": "Well, I"}]}  # type: ignore[misc]
+    asked = {"model": "default", **begun, "continue_final_message": True}
+    prompt = chatting.post("/api/template", asked).json["prompt"]
+    assert prompt.endswith("<|im_start|>assistant\nWell, I")
+    limits = {"temperature": 0, "max_tokens": 10}
+    whole = chatting.post(PATH, {**asked, **limits}).json
+    by_hand = chatting.post("/v1/completions", {"prompt": prompt, **limits}).json
+    assert whole["choices"][0]["message"]["content"] == by_hand["choices"][0]["text"]
+    assert whole["usage"]["prompt_tokens"] == by_hand["usage"]["prompt_tokens"]
+
+
 def test_parts_of_text_are_the_same_as_their_text(chatting: Running) -> None:
     parts = [{"role": "user", "content": [{"type": "text", "text": "hello"}]}]
     first = chatting.post(PATH, ASK).json["choices"][0]["message"]
@@ -158,6 +170,7 @@ def test_an_answer_can_be_made_to_fit_a_schema(chatting: Running) -> None:
         ({"modalities": ["audio"]}, "modalities"),
         ({"functions": [{"name": "f"}]}, "functions"),
         ({"tool_choice": "required"}, "tool_choice"),
+        ({"continue_final_message": True}, "messages"),
         ({"response_format": {"type": "json_object"}, "grammar": 'root ::= "x"'}, "response_format"),
         ({"tool_choice": {"type": "function", "function": {"name": "f"}}}, "tool_choice"),
         ({"response_format": {"type": "xml"}}, "response_format.type"),

@@ -31,22 +31,18 @@ def parts(path: Path, *texts: str) -> tuple[dict[str, int], list[list[int]]]:
         return special, [model.tokenize(text, add_special=False, parse_special=False) for text in texts]
 
 
-@pytest.mark.parametrize("spm", [False, True])
 @pytest.mark.parametrize("prefix", [PREFIX, "", "a <|fim_suffix|> in the text"])
 @pytest.mark.parametrize("suffix", [SUFFIX, ""])
-def test_prompt_and_suffix_become_what_the_model_was_trained_on(
-    spm: bool, prefix: str, suffix: str, tiny_fim: Path
-) -> None:
+def test_prompt_and_suffix_become_what_the_model_was_trained_on(prefix: str, suffix: str, tiny_fim: Path) -> None:
     special, (before, behind) = parts(tiny_fim, prefix, suffix)
     before, behind = [special["fim_pre"], *before], [special["fim_suf"], *behind]
-    middle = [*behind, *before] if spm else [*before, *behind]
-    by_hand = [special["bos"], *middle, special["fim_mid"]]
+    by_hand = [special["bos"], *before, *behind, special["fim_mid"]]
     limits: dict[str, Any] = {"max_tokens": 20, "cache_prompt": False}
     filled, wanted, from_tokens = answers(
         tiny_fim,
-        request(1, prefix, suffix=suffix, spm_infill=spm, **limits),
+        request(1, prefix, suffix=suffix, **limits),
         request(2, by_hand, **limits),
-        request(3, before[1:], suffix=suffix, spm_infill=spm, **limits),
+        request(3, before[1:], suffix=suffix, **limits),
     )
     assert filled.text == from_tokens.text == wanted.text
     assert filled.finished.usage.prompt_tokens == len(by_hand)
