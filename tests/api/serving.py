@@ -110,6 +110,12 @@ class Running:
         found: EngineStats = pong.stats
         return found
 
+    def wait_until_more(self, counter: str, n: int) -> None:
+        """Until the worker has counted more than that."""
+        deadline = time.monotonic() + PATIENCE_S
+        while getattr(self.stats, counter) <= n:
+            assert time.monotonic() < deadline
+
     def open_stream(self, path: str, body: object) -> Stream:
         """A request whose events are read one by one."""
         return Stream(self, path, body)

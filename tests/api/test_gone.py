@@ -50,10 +50,8 @@ def leave(server: Running, *wires: Wire) -> None:
 def test_a_client_that_goes_away_frees_its_sequence(narrow: Running, phase: str, stream: bool, behind: bytes) -> None:
     before = narrow.stats
     wire = begin(narrow, {**(ENDLESS if phase == "decode" else PREFILL), "stream": stream}, behind)
-    while phase == "decode" and narrow.stats.tokens_drawn == before.tokens_drawn:
-        pass
-    while narrow.stats.tokens_prefilled == before.tokens_prefilled:
-        pass
+    counter = "tokens_drawn" if phase == "decode" else "tokens_prefilled"
+    narrow.wait_until_more(counter, getattr(before, counter))
     if stream and phase == "decode":
         assert wire.sock.recv(20).startswith(b"HTTP/1.1 200")
     leave(narrow, wire)
