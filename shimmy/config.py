@@ -62,6 +62,7 @@ class Config(NamedTuple):
     url: str | None
     models: tuple[str, ...]
     parallel: int
+    cache_ram: int
     queue: int
     api_keys: tuple[str, ...]
     api_key_file: Path | None

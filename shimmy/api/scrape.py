@@ -57,6 +57,8 @@ def _of_model(model: ServedModel, pong: Pong | None) -> Iterator[Reading]:
         "shimmy_kv_cells_used", f"{cells} that running sequences or the prefix cache use", name, stats.cells_used
     )
     yield Reading("shimmy_kv_cells_cached", f"{cells} that only the prefix cache uses", name, stats.parked)
+    spilled = "Bytes of the host's memory that prompts take which had to leave the KV cache"
+    yield Reading("shimmy_prefix_spilled_bytes", spilled, name, stats.spilled_bytes)
     preemptions = "Sequences that were put back for want of cells"
     yield Reading("shimmy_preemptions", preemptions, name, stats.preemptions, counted=True)
 

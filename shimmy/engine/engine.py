@@ -12,9 +12,10 @@ from shimmy.engine.answers import Answers, Emit, cancelled
 from shimmy.engine.embedding import EmbeddingQueue
 from shimmy.engine.embedding_job import EmbeddingJob
 from shimmy.engine.pacer import Pacer
-from shimmy.engine.prefix_cache import PrefixCache, can_copy, can_fork
+from shimmy.engine.prefix_cache import PrefixCache, can_copy, can_fork, max_parked
 from shimmy.engine.scheduler import Part, Scheduler
 from shimmy.engine.sequence import Sequence
+from shimmy.engine.spill import Spill
 from shimmy.engine.stats import EngineStats
 from shimmy.engine.stream import Stream
 from shimmy.errors import Cancelled, KvCacheFull, ShimmyError
@@ -41,22 +42,26 @@ class Engine:
         parallel: int,
         max_step_s: float,
         n_ctx: int,
+        cache_ram: int = 0,
         adapters: Items[Adapter] = (),
         send_frame: Callable[[bytes], None] | None = None,
     ) -> None:
         """``n_ctx``: the most tokens of one sequence; ``max_step_s``: the longest step while others decode.
 
+        ``cache_ram``: most bytes of the host's memory for prefixes that had to leave the cells.
         ``adapters``: those that the sequences' sets name by index. ``send_frame`` takes steps that native code has made a frame of
         (worker/protocol.py), in place of ``emit`` and in the same order.
         """
         facts = context.facts
+        self._spill = Spill(cache_ram) if cache_ram else None
         cache = PrefixCache(
             context,
             n_seq_max=facts.n_seq_max,
             fork=can_fork(facts),
             copy=can_copy(facts, model.facts.n_swa),
             unified=facts.kv_unified,
-            max_parked=max(facts.n_ctx // 2, 1),
+            max_parked=max_parked(facts, self._spill),
+            spill=self._spill,
         )
         self._context = context
         self._embeddings = embeddings
@@ -110,6 +115,7 @@ class Engine:
             prefix_hits=scheduler.prefix_hits,
             tokens_cached=scheduler.tokens_cached,
             preemptions=scheduler.preemptions,
+            spilled_bytes=self._spill.n_bytes if self._spill is not None else 0,
         )
 
     def run(self) -> None:

@@ -5,6 +5,7 @@ that shares only a beginning forks from it by ``seq_copy``, which in a unified a
 memory allows that is an allow-list: forking a sliding window or a recurrent state gives wrong logits without any error.
 Of a recurrent state only the whole can be copied, at the very token up to which it was computed.
 A prompt whose beginning a running sequence is just computing waits for it, so that what comes together is computed once.
+What has to leave the cells goes to the host's memory (spill.py) and comes back when a prompt begins like it.
 Cells belong to the set of LoRA adapters that computed them and to the partition of who asked: only a sequence of the same two
 finds them.
 """
@@ -15,12 +16,18 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
+from shimmy.engine.prefixes import common_prefix, usable
 from shimmy.engine.sequence import Kin, Sequence
 from shimmy.engine.shares import Shares
+from shimmy.engine.spill import Spill, Spilled
+from shimmy.errors import ShimmyError
 from shimmy.types import ContextFacts
 
 MIN_FORK = 8  # shared tokens below which a fork saves less than its scan over the cells costs
-_STRIDE = 256
+MIN_SPILL = 32  # tokens below which computing them again costs little
+# Most parked tokens where every step runs over all cells: those of a sequence that nobody computes with cost each token of each
+# other one 1 to 8 ns a head and layer, 40 % of all time for 4,000 of them (docs/performance.md).
+_MOST_IN_THE_WAY = 512
 
 
 class Memory(Protocol):
@@ -31,6 +38,12 @@ class Memory(Protocol):
 
     def seq_copy(self, source: int, target: int, end: int = -1) -> None:
         """Let the empty sequence ``target`` share positions 0..end-1 of ``source``."""
+
+    def save_state(self, seq_id: int) -> bytearray:
+        """All that a sequence holds."""
+
+    def restore_state(self, seq_id: int, state: bytearray) -> None:
+        """Put it into a sequence, in place of what that holds. Raises ShimmyError where there is no room; then it is empty."""
 
 
 class Lease(NamedTuple):
@@ -68,34 +81,38 @@ def can_copy(facts: ContextFacts, n_swa: int) -> bool:
     return split or (facts.memory_kind in {"recurrent", "hybrid"} and not n_swa)
 
 
-def common_prefix(a: list[int], b: list[int]) -> int:
-    """How many tokens two lists begin with in common."""
-    limit = min(len(a), len(b))
-    at = 0
-    while at < limit and a[at : at + _STRIDE] == b[at : at + _STRIDE]:
-        at += _STRIDE
-    at = min(at, limit)
-    while at < limit and a[at] == b[at]:
-        at += 1
-    return at
+def max_parked(facts: ContextFacts, spill: Spill | None) -> int:
+    """Most tokens to leave in cells that nobody computes with, where there is another place for them."""
+    half = max(facts.n_ctx // 2, 1)
+    in_the_way = facts.kv_unified and facts.memory_kind != "recurrent"
+    return min(half, _MOST_IN_THE_WAY) if in_the_way and spill is not None else half
 
 
 class PrefixCache:
     """Owns all sequence ids of a context: free, leased to a running sequence, or a leaf. Engine thread only.
 
-    max_parked: most tokens that leaves may hold together, but for the newest, a conversation of any length; every parked cell below
-    the highest used one makes each decode a little slower.
+    max_parked: most tokens that leaves may hold together, but for the newest, a conversation of any length.
+    spill: where what has to leave the cells goes; None: nowhere.
     fork, copy: what may be shared of a sequence, any beginning or only the whole; unified: a copy takes no cells of its own.
     """
 
     def __init__(
-        self, memory: Memory, *, n_seq_max: int, fork: bool, copy: bool = False, unified: bool = True, max_parked: int
+        self,
+        memory: Memory,
+        *,
+        n_seq_max: int,
+        fork: bool,
+        copy: bool = False,
+        unified: bool = True,
+        max_parked: int,
+        spill: Spill | None = None,
     ) -> None:
         self._memory = memory
         self._fork = fork
         self._copy = copy
         self._unified = unified
         self._max_parked = max_parked
+        self._spill = spill
         self._free = list(range(n_seq_max - 1, -1, -1))
         self._leaves: OrderedDict[int, list[int]] = OrderedDict()  # least recently used first
         self._leaf_kin: dict[int, Kin] = {}  # of each leaf
@@ -114,8 +131,11 @@ class PrefixCache:
         leaf, n_leaf = self._best_leaf(sequence.tokens, sequence.kin)
         whole = leaf >= 0 and n_leaf == len(self._leaves[leaf])
         lender, n_lent, wait = self._best_running(sequence, running)
-        if wait is not None and wait.n - max(n_leaf, n_lent) >= MIN_FORK:
+        spilled, n_spilled = self._best_spilled(sequence)
+        if wait is not None and wait.n - max(n_leaf, n_lent, n_spilled) >= MIN_FORK:
             return wait
+        if n_spilled - max(n_leaf, n_lent) >= MIN_FORK and (lease := self._bring_back(spilled, n_spilled)) is not None:
+            return lease
         if n_lent > n_leaf and n_lent >= MIN_FORK:
             return self._fork_from(lender, n_lent)
         if whole:
@@ -142,9 +162,10 @@ class PrefixCache:
         self._forget(seq_id)
 
     def evict(self, keep: int = -1) -> bool:
-        """Drop the least recently used leaf other than ``keep``; False when there is none."""
+        """Take the least recently used leaf other than ``keep`` out of the cells; False when there is none."""
         for seq_id in self._leaves:
             if seq_id != keep:
+                self._spill_leaf(seq_id)
                 self._unpark(seq_id)
                 self._forget(seq_id)
                 return True
@@ -169,11 +190,54 @@ class PrefixCache:
         for seq_id, cached in self._leaves.items():
             if self._leaf_kin[seq_id] != kin:
                 continue
-            n = min(common_prefix(tokens, cached), len(tokens) - 1)
-            whole = n == len(cached)
-            if n > best_n and (whole or self._fork):
+            if (n := usable(tokens, cached, fork=self._fork)) > best_n:
                 best, best_n = seq_id, n
         return best, best_n
+
+    def _best_spilled(self, sequence: Sequence) -> tuple[int, int]:
+        return (-1, 0) if self._spill is None else self._spill.best(sequence.tokens, sequence.kin, fork=self._fork)
+
+    def _spill_leaf(self, leaf: int) -> None:
+        """Save what a leaf holds, unless others have it, too, or it is not worth it."""
+        tokens, kin = self._leaves[leaf], self._leaf_kin[leaf]
+        if self._spill is None or len(tokens) < MIN_SPILL or self._is_elsewhere(leaf):
+            return
+        try:
+            state = self._memory.save_state(leaf)
+        except (ShimmyError, MemoryError):  # it is computed again
+            return
+        self._spill.put(Spilled(tokens, kin, state))
+
+    def _is_elsewhere(self, leaf: int) -> bool:
+        """Whether another leaf, or what is spilled already, begins with all of this one."""
+        assert self._spill is not None
+        tokens, kin = self._leaves[leaf], self._leaf_kin[leaf]
+        others = (other for other in self._leaves if other != leaf and self._leaf_kin[other] == kin)
+        if self._fork and any(common_prefix(tokens, self._leaves[other]) == len(tokens) for other in others):
+            return True
+        return self._spill.has(tokens, kin, fork=self._fork)
+
+    def _bring_back(self, key: int, n: int) -> Lease | None:
+        """The first ``n`` tokens of what is spilled, in cells again; None where there is no id or no room for them."""
+        assert self._spill is not None
+        spilled = self._spill.use(key)
+        seq_id = self._free_id(keep=-1)
+        if seq_id is None:
+            return None
+        while True:
+            try:
+                self._memory.restore_state(seq_id, spilled.state)
+                break
+            except ShimmyError:
+                if not self.evict():
+                    self._leased.discard(seq_id)
+                    self._forget(seq_id)
+                    return None
+        if n < len(spilled.tokens):
+            self._memory.seq_remove(seq_id, n)
+        else:
+            self._spill.drop(key)  # it grows, and is saved again when it has to go
+        return Lease(seq_id, n)
 
     def _best_running(self, sequence: Sequence, running: Iterable[Sequence]) -> tuple[int, int, Wait | None]:
         """The id that can lend most now, how much that is, and who will be able to lend most.

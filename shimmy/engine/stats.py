@@ -13,6 +13,7 @@ class EngineStats(msgspec.Struct, frozen=True, array_like=True):
 
     running, waiting, parked, cells_used  as it is now: sequences, sequences, tokens that only the prefix cache holds, cells of n_ctx
     prefix_hits     sequences that found a part of their prompt computed; tokens_cached: how much all of them found
+    spilled_bytes   of the host's memory that prefixes take which had to leave the cells
     preemptions     sequences paused because the cells were full
     """
 
@@ -31,3 +32,4 @@ class EngineStats(msgspec.Struct, frozen=True, array_like=True):
     prefix_hits: int = 0
     tokens_cached: int = 0
     preemptions: int = 0
+    spilled_bytes: int = 0

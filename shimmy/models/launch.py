@@ -47,6 +47,7 @@ def load_command(config: Config, path: Path, metadata: ModelMetadata, *, paralle
         template_timeout_s=config.template_timeout_s,
         log=config.verbose,
         chat_template=read_template(config.chat_template),
+        cache_ram=config.cache_ram << 20,
         adapters=[(str(adapter.path), adapter.scale) for adapter in config.lora],
     )
 

@@ -251,7 +251,7 @@ class Context:
         """Empty all sequences."""
         check(library().shimmy_context_clear(self._handle))
 
-    def save_state(self, seq_id: int, *, partial: bool = False) -> bytes:
+    def save_state(self, seq_id: int, *, partial: bool = False) -> bytearray:
         """The state of a sequence; ``partial``: only what is no full attention.
 
         For this machine and build, the same model, and a context of the same cache types and positions. Which adapters its cells
@@ -260,16 +260,18 @@ class Context:
         size = ffi.new("size_t *")
         flags = PARTIAL_STATE if partial else 0
         check(library().shimmy_context_state_size(self._handle, seq_id, flags, size))
-        data = ffi.new("uint8_t[]", size[0])
-        check(library().shimmy_context_state_get(self._handle, seq_id, flags, data, size))
-        return bytes(ffi.buffer(data, size[0]))
+        state = bytearray(size[0])  # there may be very much of it: not copied again
+        with ffi.from_buffer("uint8_t[]", state) as data:
+            check(library().shimmy_context_state_get(self._handle, seq_id, flags, data, size))
+        del state[size[0] :]
+        return state
 
-    def restore_state(self, seq_id: int, state: bytes, *, partial: bool = False) -> None:
+    def restore_state(self, seq_id: int, state: bytes | bytearray, *, partial: bool = False) -> None:
         """Put a saved state into a sequence, in place of what it holds.
 
         Raises InvalidRequest (param "state"): for bytes that are no such state, damaged or of another model the sequence stays as
         it is; where there is no room it is empty afterwards.
         """
         flags = PARTIAL_STATE if partial else 0
-        data = ffi.from_buffer("uint8_t[]", state)
-        check(library().shimmy_context_state_set(self._handle, seq_id, flags, data, len(state)))
+        with ffi.from_buffer("uint8_t[]", state) as data:
+            check(library().shimmy_context_state_set(self._handle, seq_id, flags, data, len(state)))

@@ -49,6 +49,7 @@ from shimmy.worker.protocol import (
     read_frames,
     without,
 )
+from shimmy.worker.sizing import spill_bytes
 from shimmy.worker.texts import answer_detokenize, answer_template, answer_tokenize
 from shimmy.worker.tokens import STACK_BYTES
 
@@ -107,6 +108,7 @@ class Worker:
             parallel=command.context.parallel,
             max_step_s=command.max_step_s,
             n_ctx=loaded.n_ctx,
+            cache_ram=spill_bytes(command.cache_ram),
             send_frame=self._writer.write,
             adapters=loaded.adapters,
         )

@@ -44,6 +44,7 @@ class Load(msgspec.Struct, frozen=True, array_like=True, tag="load"):
     template_timeout_s  the longest time a chat template may take
     adapters            LoRA adapters beside the model: (path, scale)
     chat_template       in place of the model's own
+    cache_ram           most bytes of the host's memory for prefixes that had to leave the KV cache
     """
 
     path: str
@@ -55,6 +56,7 @@ class Load(msgspec.Struct, frozen=True, array_like=True, tag="load"):
     log: bool = False
     adapters: list[tuple[str, float]] = []
     chat_template: str | None = None
+    cache_ram: int = 0
 
 
 class Submit(msgspec.Struct, frozen=True, array_like=True, tag="submit"):

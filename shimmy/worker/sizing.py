@@ -19,6 +19,11 @@ _BYTES = {"f32": 4.0, "f16": 2.0, "bf16": 2.0, "q8_0": 1.0625, "q5_1": 0.75, "q5
 _BYTES |= {"q4_0": 0.5625, "iq4_nl": 0.5625}
 
 
+def spill_bytes(wanted: int) -> int:
+    """How much memory prefixes may take that had to leave the KV cache: never over an eighth of the machine's."""
+    return min(wanted, psutil.virtual_memory().total // 8)
+
+
 def free_memory() -> int:
     """Bytes this process may still take without swapping: of the machine, its control group, and its limit (ulimit -v)."""
     free = int(psutil.virtual_memory().available)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any, cast
 
 from shimmy.engine.sequence import Kin, Sequence
+from shimmy.errors import InvalidRequest
 from shimmy.types import LoraSet
 
 
 class ExactMemory:
     """Sequence id -> the tokens in its cells. Refuses what the real memory refuses, or would silently get wrong."""
 
-    def __init__(self, n_seq_max: int, *, fork: bool = True, copy: bool = False) -> None:
+    def __init__(self, n_seq_max: int, *, fork: bool = True, copy: bool = False, n_cells: int = 1 << 30) -> None:
+        self._n_cells = n_cells  # which only bringing back looks at
         self.cells: dict[int, list[int]] = {seq_id: [] for seq_id in range(n_seq_max)}
         self._owned: dict[int, list[int]] = {seq_id: [] for seq_id in range(n_seq_max)}  # the numbers of those cells
         self._n_made = 0
@@ -33,6 +36,18 @@ class ExactMemory:
         self.cells[target] = self.cells[source][:end]
         self._owned[target] = self._owned[source][:end]
         self._kin[target] = self._kin[source]
+
+    def save_state(self, seq_id: int) -> bytearray:
+        return bytearray(pickle.dumps((self.cells[seq_id], self._kin[seq_id])))
+
+    def restore_state(self, seq_id: int, state: bytearray) -> None:
+        self.seq_remove(seq_id)
+        tokens, kin = pickle.loads(state)
+        if self.n_used + len(tokens) > self._n_cells:
+            raise InvalidRequest("the state does not fit", param="state")
+        self.cells[seq_id], self._kin[seq_id] = tokens, kin
+        self._owned[seq_id] = list(range(self._n_made, self._n_made + len(tokens)))
+        self._n_made += len(tokens)
 
     @property
     def n_used(self) -> int:

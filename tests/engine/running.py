@@ -88,6 +88,7 @@ class RunningEngine:
         n_ctx: int | None = None,
         adapters: Items[Adapter] = (),
         turn_s: float = 0.1,
+        cache_ram: int = 0,
     ) -> None:
         self.model = model
         self.context = context
@@ -105,6 +106,7 @@ class RunningEngine:
             max_step_s=turn_s,
             n_ctx=self.n_ctx,
             adapters=adapters,
+            cache_ram=cache_ram,
             send_frame=self._take_frame,
         )
         if small_slices:

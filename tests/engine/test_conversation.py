@@ -30,6 +30,26 @@ def test_a_following_turn_reuses_all_cells_of_the_turn_before(wide_decoder: Mode
         assert_same_greedy(tokens, generate_plainly(wide_decoder, context, said, N))  # type: ignore[arg-type]
 
 
+def test_conversations_in_turn_are_all_kept_though_the_cells_hold_few(
+    wide_decoder: Model, make_context: MakeContext
+) -> None:
+    context = make_context(wide_decoder, n_ctx=1024, **WIDE)
+    said = [random_prompt(wide_decoder, 250, seed=seed) for seed in range(6)]
+    turns = []
+    with running(RunningEngine(wide_decoder, context, cache_ram=1 << 30)) as engine:
+        for turn in range(3):
+            for at, conversation in enumerate(said):
+                answer = engine.ask(conversation, max_tokens=N)
+                if turn:
+                    assert answer.finished.usage.cached_tokens == len(conversation) - 21
+                turns.append((conversation, answer.tokens))
+                said[at] = [*conversation, *answer.tokens, *random_prompt(wide_decoder, 20, seed=10 * turn + at)]
+        assert engine.engine.stats().spilled_bytes
+        assert engine.engine.stats().parked <= 512
+    for conversation, tokens in turns[6:]:
+        assert_same_greedy(tokens, generate_plainly(wide_decoder, context, conversation, N))
+
+
 def test_a_prompt_that_only_shares_a_beginning_forks_where_that_is_safe(
     wide_decoder: Model, make_context: MakeContext
 ) -> None:

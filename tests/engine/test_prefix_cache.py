@@ -7,8 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from shimmy.engine.prefix_cache import MIN_FORK, Lease, PrefixCache, Wait, common_prefix
+from shimmy.engine.prefix_cache import MIN_FORK, MIN_SPILL, Lease, PrefixCache, Wait
+from shimmy.engine.prefixes import common_prefix
 from shimmy.engine.sequence import Kin, Sequence
+from shimmy.engine.spill import Spill
 from shimmy.types import LoraSet
 from tests.engine.exact_memory import ExactMemory, make_sequence
 
@@ -31,11 +33,20 @@ class CacheMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.memory = ExactMemory(N_SEQ_MAX, fork=self.fork, copy=self.copy)
+        spill = self.make_spill()
         self.cache = PrefixCache(
-            self.memory, n_seq_max=N_SEQ_MAX, fork=self.fork, copy=self.copy, max_parked=MAX_PARKED
+            self.memory,
+            n_seq_max=N_SEQ_MAX,
+            fork=self.fork,
+            copy=self.copy,
+            max_parked=MAX_PARKED,
+            spill=spill,
         )
         self.active: list[Sequence] = []
         self.n_requests = 0
+
+    def make_spill(self) -> Spill | None:
+        return None
 
     @rule(target=running, prompt=PROMPTS, cache_prompt=st.sampled_from([True, True, True, False]), kin=KIN)
     def start(self, prompt: list[int], cache_prompt: bool, kin: Kin) -> Sequence | None:
@@ -128,12 +139,36 @@ class WholeCopyMachine(CacheMachine):
     copy = True
 
 
+class SpillingMachine(CacheMachine):
+    """What has to leave is kept elsewhere, within a bound, and comes back where there is room."""
+
+    def make_spill(self) -> Spill | None:
+        self.memory = ExactMemory(N_SEQ_MAX, fork=self.fork, copy=self.copy, n_cells=120)
+        self.spill = Spill(600)
+        return self.spill
+
+    @invariant()
+    def what_is_spilled_stays_within_its_bound(self) -> None:
+        assert self.spill.n_bytes <= 600
+        assert self.spill.n_bytes == sum(len(one.state) for one in self.spill._entries.values())
+
+
+class SpillingExactMachine(SpillingMachine):
+    """The same over a memory that must never be forked or cut."""
+
+    fork = False
+
+
 TestForkingCache = CacheMachine.TestCase
 TestForkingCache.settings = settings(max_examples=60, stateful_step_count=30)
 TestExactContinuationCache = ExactContinuationMachine.TestCase
 TestExactContinuationCache.settings = TestForkingCache.settings
 TestWholeCopyCache = WholeCopyMachine.TestCase
 TestWholeCopyCache.settings = TestForkingCache.settings
+TestSpillingCache = SpillingMachine.TestCase
+TestSpillingCache.settings = TestForkingCache.settings
+TestSpillingExactCache = SpillingExactMachine.TestCase
+TestSpillingExactCache.settings = TestForkingCache.settings
 
 
 def filled(memory: ExactMemory, cache: PrefixCache, request_id: int, tokens: list[int]) -> None:
@@ -245,6 +280,105 @@ def test_a_conversation_longer_than_the_bound_is_kept_while_it_is_the_newest() -
     lease = cache.lease(make_sequence(3, [*range(1000, 1150), 7, 8]), [])
     assert isinstance(lease, Lease)
     assert lease.n_cached == 150
+
+
+def make_spilling(
+    n_seq_max: int = 3, *, fork: bool = True, n_cells: int = 1000
+) -> tuple[ExactMemory, PrefixCache, Spill]:
+    memory, spill = ExactMemory(n_seq_max, fork=fork, n_cells=n_cells), Spill(1 << 20)
+    return memory, PrefixCache(memory, n_seq_max=n_seq_max, fork=fork, max_parked=50, spill=spill), spill
+
+
+@pytest.mark.parametrize("fork", [True, False])
+def test_a_conversation_that_had_to_leave_comes_back_whole(fork: bool) -> None:
+    memory, cache, spill = make_spilling(fork=fork)
+    filled(memory, cache, 1, list(range(50)))
+    filled(memory, cache, 2, list(range(1000, 1050)))
+    assert (cache.parked, spill.n_bytes > 0) == (50, True)
+    lease = cache.lease(make_sequence(3, list(range(60))), [])
+    assert isinstance(lease, Lease)
+    assert lease.n_cached == 50
+    assert memory.cells[lease.seq_id] == list(range(50))
+    assert spill.n_bytes == 0  # it grows now, and is saved again
+
+
+def test_the_beginning_of_what_had_to_leave_can_be_used_many_times() -> None:
+    memory, cache, spill = make_spilling()
+    filled(memory, cache, 1, list(range(50)))
+    filled(memory, cache, 2, list(range(1000, 1050)))
+    for number in (3, 4):
+        sequence = make_sequence(number, [*range(40), 7, 7, number])
+        lease = cache.lease(sequence, [])
+        assert isinstance(lease, Lease)
+        assert memory.cells[lease.seq_id] == list(range(40))
+        sequence.seq_id = lease.seq_id
+        cache.drop(sequence)
+    assert spill.n_bytes > 0
+
+
+def test_a_memory_that_cannot_be_cut_gets_nothing_of_a_beginning_back() -> None:
+    memory, cache, _ = make_spilling(fork=False)
+    filled(memory, cache, 1, list(range(50)))
+    filled(memory, cache, 2, list(range(1000, 1050)))
+    lease = cache.lease(make_sequence(3, [*range(40), 7, 7]), [])
+    assert isinstance(lease, Lease)
+    assert lease.n_cached == 0
+
+
+def test_leaves_make_room_for_what_comes_back() -> None:
+    memory, cache, _ = make_spilling(n_cells=80)
+    filled(memory, cache, 1, list(range(50)))
+    filled(memory, cache, 2, list(range(1000, 1050)))
+    lease = cache.lease(make_sequence(3, list(range(60))), [])
+    assert isinstance(lease, Lease)
+    assert lease.n_cached == 50
+    assert cache.parked == 0
+
+
+def test_without_room_it_is_computed_again() -> None:
+    memory, cache, _ = make_spilling(n_cells=80)
+    filled(memory, cache, 1, list(range(50)))
+    running = make_sequence(2, list(range(1000, 1060)))
+    lease = cache.lease(running, [])
+    assert isinstance(lease, Lease)
+    running.seq_id, running.n_past = lease
+    memory.compute(running, 50)
+    assert cache.evict()
+    lease = cache.lease(make_sequence(3, list(range(60))), [running])
+    assert isinstance(lease, Lease)
+    assert lease.n_cached == 0
+
+
+def test_a_short_prefix_is_not_saved() -> None:
+    memory, cache, spill = make_spilling()
+    filled(memory, cache, 1, list(range(MIN_SPILL - 1)))
+    assert cache.evict()
+    assert spill.n_bytes == 0
+
+
+def test_what_another_leaf_begins_with_is_not_saved() -> None:
+    memory, cache, spill = make_spilling()
+    both = [make_sequence(1, [*range(40), 99]), make_sequence(2, [*range(45), 99])]
+    for sequence in both:
+        lease = cache.lease(sequence, [])  # before either has computed anything
+        assert isinstance(lease, Lease)
+        sequence.seq_id, sequence.n_past = lease
+    for sequence in both:
+        memory.compute(sequence, sequence.n_pending - 1)
+        cache.release(sequence)
+    assert spill.n_bytes == 0  # the first had to leave, and is all in the second
+    assert cache.parked == 45
+
+
+@pytest.mark.parametrize("fork", [True, False])
+def test_what_one_partition_spilled_no_other_gets(fork: bool) -> None:
+    memory, cache, spill = make_spilling(8, fork=fork)
+    filled(memory, cache, 1, list(range(50)))
+    assert cache.evict()
+    assert spill.n_bytes
+    lease = cache.lease(make_sequence(2, list(range(60)), partition="b"), [])
+    assert isinstance(lease, Lease)
+    assert lease.n_cached == 0
 
 
 @pytest.mark.parametrize("fork", [True, False])

@@ -21,12 +21,12 @@ from tests.tiny.models import write_llama
 from tests.wide import WIDE
 
 
-def saved(context: Context, model: Model, n: int = 70, **options: bool) -> bytes:
+def saved(context: Context, model: Model, n: int = 70, **options: bool) -> bytearray:
     context.step([Run(0, 0, (text_tokens(model, 200) * 2)[:n], None)])
     return context.save_state(0, **options)
 
 
-def refused(context: Context, state: bytes, message: str, **options: bool) -> None:
+def refused(context: Context, state: bytes | bytearray, message: str, **options: bool) -> None:
     with pytest.raises(InvalidRequest, match=message) as raised:
         context.restore_state(1, state, **options)
     assert raised.value.facts["param"] == "state"
