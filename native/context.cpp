@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <cstring>
 #include <string>
 
 using namespace shimmy;
@@ -30,6 +29,9 @@ shimmy_context::shimmy_context(const shimmy_model & model, const shimmy_context_
     settings_hash_ = hash_settings(params);
     p.abort_callback = on_abort;
     p.abort_callback_data = &interrupted;
+    if (params.device_sampling > 0 || (params.device_sampling < 0 && model.output_on_gpu)) {
+        device_.begin(p, model.n_vocab);
+    }
     forget_log();
     context_.reset(llama_init_from_model(model.model.get(), p));
     if (!context_) {
@@ -41,6 +43,7 @@ shimmy_context::shimmy_context(const shimmy_model & model, const shimmy_context_
     if (llama_get_memory(context_.get()) == nullptr || !llama_get_causal_attn(context_.get())) {
         throw Error(SHIMMY_E_INVALID, "this model makes embeddings and cannot generate text", "model");
     }
+    device_.confirm(context_.get());
     threads_.attach(context_.get(), params.n_threads, params.n_threads_batch, spin_);
 }
 
@@ -123,6 +126,21 @@ void shimmy_context::fill(const shimmy_step_batch & in) {
     }
 }
 
+// A step without outputs has no say in it.
+void shimmy_context::narrow_on_device(const shimmy_step_batch & in) {
+    bool outputs = false;
+    bool suits = true;
+    for (int32_t r = 0; r < in.n_runs; ++r) {
+        if (in.samplers[r] != nullptr) {
+            outputs = true;
+            suits = suits && in.samplers[r]->needs_only(device_.k());
+        }
+    }
+    if (outputs) {
+        device_.prepare(context_.get(), suits);
+    }
+}
+
 void shimmy_context::decode() {
     forget_log();
     const int32_t status = llama_decode(context_.get(), batch_.view());
@@ -151,6 +169,15 @@ void shimmy_context::append_piece(int32_t token, bool special) {
     llama_token_to_piece(model_.vocab, token, &pieces_[start], -n, 0, special);
 }
 
+void shimmy_context::draw(int32_t output, shimmy_sampler & sampler, shimmy_sample & out) {
+    if (device_.attached()) {
+        device_.read(context_.get(), output, largest_);
+        sampler.sample_largest(largest_, out);
+    } else {
+        sampler.sample(llama_get_logits_ith(context_.get(), output), out);
+    }
+}
+
 void shimmy_context::sample(const shimmy_step_batch & in) {
     const size_t n = static_cast<size_t>(in.n_runs);
     samples_.resize(n);
@@ -159,7 +186,7 @@ void shimmy_context::sample(const shimmy_step_batch & in) {
     for (size_t r = 0; r < n; ++r) {
         if (in.samplers[r] != nullptr) {
             shimmy_sample & s = samples_[r];
-            in.samplers[r]->sample(llama_get_logits_ith(context_.get(), output_index_[r]), s);
+            draw(output_index_[r], *in.samplers[r], s);
             if (s.token >= 0 && llama_vocab_is_eog(model_.vocab, s.token)) {
                 s.flags |= SHIMMY_TOKEN_EOG;
             }
@@ -221,6 +248,9 @@ void shimmy_context::compute(const shimmy_step_batch & in, shimmy_step_result & 
     check_runs(in);
     fill(in);
     const int64_t start = now_ns();
+    if (device_.available()) {
+        narrow_on_device(in);
+    }
     decode();
     const int64_t decoded = now_ns();
     sample(in);
@@ -236,54 +266,8 @@ void shimmy_context::compute(const shimmy_step_batch & in, shimmy_step_result & 
 }
 
 const float * shimmy_context::logits(int32_t run) const {
-    if (run < 0 || static_cast<size_t>(run) >= output_index_.size() || output_index_[static_cast<size_t>(run)] < 0) {
+    if (device_.attached() || run < 0 || static_cast<size_t>(run) >= output_index_.size() || output_index_[static_cast<size_t>(run)] < 0) {
         return nullptr;
     }
     return llama_get_logits_ith(context_.get(), output_index_[static_cast<size_t>(run)]);
-}
-
-void shimmy_context::seq_remove(int32_t seq_id, int32_t p0, int32_t p1) {
-    check_seq(seq_id);
-    require(p0 >= 0 && p1 >= -1, "positions must be 0 or more");
-    const bool whole = p0 == 0 && p1 < 0;
-    require(llama_memory_seq_rm(memory(), seq_id, whole ? -1 : p0, p1), "this memory cannot drop a part of a sequence");
-}
-
-// A split cache copies whole streams only and aborts otherwise. A recurrent state has no beginning that could be shared: some
-// memories abort, others share the state of the end.
-void shimmy_context::seq_copy(int32_t from, int32_t to, int32_t p0, int32_t p1) {
-    check_seq(from);
-    check_seq(to);
-    require(from != to, "a sequence cannot be copied onto itself");
-    require(p0 >= 0 && p1 >= -1, "positions must be 0 or more");
-    require(llama_memory_seq_pos_max(memory(), to) < 0, "the target sequence is not empty");
-    const int32_t last = llama_memory_seq_pos_max(memory(), from);
-    const bool whole = p0 == 0 && (p1 < 0 || p1 > last);
-    require(unified_ || whole, "a split KV cache copies whole sequences only");
-    const llama_model * m = model_.model.get();
-    require(whole || !(llama_model_is_recurrent(m) || llama_model_is_hybrid(m)), "this memory copies whole sequences only");
-    llama_memory_seq_cp(memory(), from, to, whole ? -1 : p0, whole ? -1 : p1);
-}
-
-const char * shimmy_context::memory_kind() const {
-    const llama_model * m = model_.model.get();
-    if (llama_model_is_hybrid(m)) {
-        return "hybrid";
-    }
-    if (llama_model_is_recurrent(m)) {
-        return "recurrent";
-    }
-    if (llama_model_n_swa(m) > 0) {
-        return "sliding_window";
-    }
-    // These attend to a selection of tokens and have a cache of their own for choosing them (llama_kv_cache_dsa, _msa): whether
-    // that can be shared from any position is not known.
-    char architecture[64] = "";
-    llama_model_meta_val_str(m, "general.architecture", architecture, sizeof architecture);
-    for (const char * selective : {"minimax-m3", "glm-dsa", "deepseek32", "glm5-next", "hy_v4", "dots3note"}) {
-        if (std::strcmp(architecture, selective) == 0) {
-            return "other";
-        }
-    }
-    return "attention";
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "batch.h"
+#include "device_top_k.h"
 #include "llama.h"
 #include "model.h"
 #include "sampler.h"
@@ -45,6 +46,9 @@ struct shimmy_context {
     const float * logits(int32_t run) const;
     const char * memory_kind() const;
 
+    // Whether rows may be narrowed where they are computed.
+    bool samples_on_device() const { return device_.available(); }
+
     // What a saved state must agree on: the model, and the settings that its cells depend on.
     uint64_t fingerprint();
 
@@ -62,7 +66,9 @@ struct shimmy_context {
 
     void fill(const shimmy_step_batch & in);
     void check_runs(const shimmy_step_batch & in);
+    void narrow_on_device(const shimmy_step_batch & in);
     void decode();
+    void draw(int32_t output, shimmy_sampler & sampler, shimmy_sample & out);
     void sample(const shimmy_step_batch & in);
     void append_piece(int32_t token, bool special);
     void remember(const shimmy_step_batch & in);
@@ -75,12 +81,14 @@ struct shimmy_context {
     int32_t spin_;
     int32_t n_outputs_max_;
     shimmy::Threads threads_;  // outlives the context that uses it
+    shimmy::DeviceTopK device_;  // the same
     std::unique_ptr<llama_context, FreeContext> context_;
 
     // One step's batch and results; kept so that a step allocates nothing.
     shimmy::Batch batch_;
     std::vector<int32_t> output_index_, next_position_;
     std::vector<shimmy_sample> samples_;
+    std::vector<shimmy::Candidate> largest_;
     std::vector<int32_t> drawn_;  // [3][n_runs], see shimmy_step_result
     std::string pieces_;
 

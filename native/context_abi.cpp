@@ -59,6 +59,7 @@ int32_t shimmy_context_facts(const shimmy_context * context, char ** out) {
         facts["n_threads"] = llama_n_threads(c);
         facts["n_threads_batch"] = llama_n_threads_batch(c);
         facts["kv_unified"] = context->unified();
+        facts["device_sampling"] = context->samples_on_device();
         facts["memory_kind"] = context->memory_kind();
         facts["memory"] = memory_of(c);
         *out = copy_string(facts.dump_safe());

@@ -62,6 +62,7 @@ llama_context_params shimmy::to_llama(const shimmy_context_params & p) {
     require_param(p.n_threads_batch >= 1 && p.n_threads_batch <= GGML_MAX_N_THREADS, "n_threads_batch", "must be 1..512");
     require_param(p.spin >= 0 && p.spin <= 100, "spin", "must be 0..100");
     require_param(p.flash_attn >= -1 && p.flash_attn <= 1, "flash_attn", "must be -1, 0 or 1");
+    require_param(p.device_sampling >= -1 && p.device_sampling <= 1, "device_sampling", "must be -1, 0 or 1");
     require_param(p.rope_scaling_type >= -1 && p.rope_scaling_type <= LLAMA_ROPE_SCALING_TYPE_MAX_VALUE, "rope_scaling_type",
                   "must be -1..3");
     require_param(std::isfinite(p.rope_freq_base) && p.rope_freq_base >= 0.0f, "rope_freq_base", "must be at least 0");

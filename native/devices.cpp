@@ -91,6 +91,14 @@ std::vector<ggml_backend_dev_t> choose_devices(const shimmy_model_params & param
     return devices;
 }
 
+// llama.cpp puts the last layers on GPUs, of which the output layer is the very last.
+bool output_on_gpu(const llama_model * model, const shimmy_model_params & params) {
+    const std::vector<ggml_backend_dev_t> devices = choose_devices(params);
+    const auto own_memory = [](ggml_backend_dev_t device) { return ggml_backend_dev_type(device) == GGML_BACKEND_DEVICE_TYPE_GPU; };
+    return params.n_gpu_layers != 0 && params.split_mode != LLAMA_SPLIT_MODE_TENSOR && llama_model_n_layer(model) > 0 &&
+           !devices.empty() && std::all_of(devices.begin(), devices.end(), own_memory);
+}
+
 common_json memory_of(const llama_context * context) {
     common_json rows = common_json::array();
     for (const auto & [type, sizes] : llama_get_memory_breakdown(context)) {

@@ -18,6 +18,9 @@ const char * device_type(ggml_backend_dev_t device);
 // twice, a main_gpu or a tensor_split that does not fit them.
 std::vector<ggml_backend_dev_t> choose_devices(const shimmy_model_params & params);
 
+// Whether a model that was loaded with `params` has its output layer on a GPU that has memory of its own.
+bool output_on_gpu(const llama_model * model, const shimmy_model_params & params);
+
 // [{"device", "buffer", "model", "context", "compute"}]: bytes of each kind of buffer.
 common_json memory_of(const llama_context * context);
 

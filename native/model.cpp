@@ -204,6 +204,7 @@ int32_t shimmy_model_load(const char * path, const shimmy_model_params * params,
         }
         model->vocab = llama_model_get_vocab(model->model.get());
         model->n_vocab = llama_vocab_n_tokens(model->vocab);
+        model->output_on_gpu = output_on_gpu(model->model.get(), *params);
         for (int32_t token = 0; token < model->n_vocab; ++token) {
             if (llama_vocab_is_eog(model->vocab, token)) {
                 model->end_tokens.push_back(token);

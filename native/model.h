@@ -21,6 +21,7 @@ struct shimmy_model {
     std::unique_ptr<llama_model, Free> model;
     const llama_vocab * vocab = nullptr;  // owned by `model`
     int32_t n_vocab = 0;
+    bool output_on_gpu = false;  // the output layer, and with it the logits
     std::vector<int32_t> end_tokens;  // all that end a generation
     std::vector<std::unique_ptr<shimmy_adapter>> adapters;
     mutable shimmy::DryBreakerCache dry_breakers;

@@ -72,6 +72,25 @@ void shimmy_sampler::sample(float * logits, shimmy_sample & out) {
     }
 }
 
+bool shimmy_sampler::needs_only(int32_t k) const {
+    if (constraint_ || !bias_.empty() || wants_logprobs() || mirostat_.active() || plan_.empty()) {
+        return false;
+    }
+    const bool greedy = params_.temperature <= 0.0f && params_.dynatemp_range <= 0.0f;
+    return plan_.front() == Stage::top_k ? params_.top_k <= k : plan_.front() == Stage::temperature && greedy;
+}
+
+void shimmy_sampler::sample_largest(const std::vector<Candidate> & largest, shimmy_sample & out) {
+    out.logprob = 0.0f;
+    out.n_top = 0;
+    left_.start(largest, n_vocab_);
+    out.token = apply_all() ? left_.draw(random_) : -1;
+    out.flags = out.token < 0 ? SHIMMY_TOKEN_NO_LOGITS : 0;
+    if (out.token >= 0) {
+        accept(out.token);
+    }
+}
+
 const std::vector<Candidate> & shimmy_sampler::survivors(float * logits) {
     row_.start(logits, n_vocab_);
     static const std::vector<Candidate> none;
@@ -124,19 +143,24 @@ bool shimmy_sampler::narrow() {
         row_.set(entry.first, row_.at(entry.first) + entry.second);
     }
     left_.start(row_);
-    for (size_t i = 0; i < plan_.size(); ++i) {
-        if (plan_[i] != Stage::penalties && plan_[i] != Stage::dry && left_.empty()) {
-            return false;
-        }
-        apply(plan_[i], i + 1 == plan_.size() && !mirostat_.active());
-    }
-    if (left_.empty()) {
+    if (!apply_all()) {
         return false;
     }
     if (mirostat_.active()) {
         mirostat_.narrow(left_);
     }
     return true;
+}
+
+// All stages up to the draw. Whether they have left anything.
+bool shimmy_sampler::apply_all() {
+    for (size_t i = 0; i < plan_.size(); ++i) {
+        if (plan_[i] != Stage::penalties && plan_[i] != Stage::dry && left_.empty()) {
+            return false;
+        }
+        apply(plan_[i], i + 1 == plan_.size() && !mirostat_.active());
+    }
+    return !left_.empty();
 }
 
 void shimmy_sampler::apply(Stage stage, bool last) {

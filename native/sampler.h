@@ -37,6 +37,12 @@ struct shimmy_sampler {
     // Draws from the row (which bias and penalties change) and counts the token.
     void sample(float * logits, shimmy_sample & out);
 
+    // Whether the `k` largest logits of a row are all that it needs.
+    bool needs_only(int32_t k) const;
+
+    // The same draw as sample() from a row, given at least as many of its largest logits as are needed; in any order, without -inf.
+    void sample_largest(const std::vector<shimmy::Candidate> & largest, shimmy_sample & out);
+
     // What the stages leave of the row, most likely first, with the logits that the draw goes by. Counts nothing.
     const std::vector<shimmy::Candidate> & survivors(float * logits);
 
@@ -48,6 +54,7 @@ struct shimmy_sampler {
     int32_t draw_allowed(float * logits);
     int32_t draw();
     bool narrow();
+    bool apply_all();
     void apply(shimmy::Stage stage, bool last);
     void accept(int32_t token);
 

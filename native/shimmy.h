@@ -29,7 +29,7 @@ extern "C" {
 
 /* cdef begin */
 // Raised with every change of what stands between these marks: Python refuses a library that was built before it.
-#define SHIMMY_ABI_VERSION 3
+#define SHIMMY_ABI_VERSION 4
 
 #define SHIMMY_OK 0
 #define SHIMMY_E_INVALID 1    // an argument out of its range
@@ -266,6 +266,9 @@ typedef struct shimmy_context_params {
     bool op_offload;
     bool swa_full;             // full-size cache for sliding-window layers
     bool kv_unified;           // one cache for all sequences
+    int32_t device_sampling;   // -1 auto, 0 off, 1 on: while no run of a step needs more of its row than the 64 largest logits (greedy, or
+                               // top_k up to 64 as the first stage; no grammar, bias or logprobs), only these leave the device. The draws
+                               // are the same ones. auto: on where the output layer is on a GPU. An embedder has no use for it
 } shimmy_context_params;
 
 SHIMMY_API void shimmy_context_default_params(shimmy_context_params * out);
@@ -335,7 +338,7 @@ SHIMMY_API int32_t shimmy_context_streamed(const shimmy_context * context, const
 SHIMMY_API void shimmy_context_clock(const shimmy_context * context, shimmy_clock * out);
 
 // The logits row of run `run` of the last step (n_vocab floats, after sampling: bias and penalties are in it).
-// Borrowed; valid until the next step. NULL where the run had no output.
+// Borrowed; valid until the next step. NULL where the run had no output, or the device kept the row (device_sampling).
 SHIMMY_API const float * shimmy_context_logits(shimmy_context * context, int32_t run);
 
 // Positions p0..p1-1 of a sequence; p1 -1 means to its end. Removing a part fails with SHIMMY_E_INVALID where the memory

@@ -15,6 +15,14 @@ void Survivors::start(Row & row) {
     list_.clear();
 }
 
+void Survivors::start(const std::vector<Candidate> & largest, int32_t n) {
+    row_ = nullptr;
+    temperature_ = 1.0f;
+    list_ = largest;
+    narrow(n, false);
+    sort();
+}
+
 float Survivors::max() {
     if (whole_) {
         return row_->max();

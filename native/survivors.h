@@ -14,6 +14,9 @@ class Survivors {
     // All of a row, which must have a finite maximum (Row::finite) when a stage looks at it.
     void start(Row & row);
 
+    // The largest logits of a row of `n`, in any order and without -inf, for stages that look at no more of it.
+    void start(const std::vector<Candidate> & largest, int32_t n);
+
     // Whether no stage has narrowed the row to a list yet.
     bool whole() const { return whole_; }
     Row & row() { return *row_; }

@@ -47,6 +47,7 @@ class Config(NamedTuple):
     ubatch: int
     swa_full: bool
     flash_attn: str
+    device_sampling: str
     type_k: str
     type_v: str
     rope_scaling: str

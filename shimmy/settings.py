@@ -41,6 +41,8 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("swa_full", "bool", default=False, help="keep all of the context of sliding-window models"),
     Setting("flash_attn", "choice", "auto", "flash attention: auto, on or off", flag="--flash-attn", metavar="MODE",
             choices=("auto", "on", "off")),
+    Setting("device_sampling", "choice", "off", "leave the choice of the likeliest tokens to the GPU: auto, on or off",
+            flag="--device-sampling", metavar="MODE", choices=("auto", "on", "off")),
     Setting("type_k", "choice", "f16", "element type of the K cache", flag="--type-k", metavar="TYPE",
             choices=CACHE_TYPES),
     Setting("type_v", "choice", "f16", "element type of the V cache", flag="--type-v", metavar="TYPE",

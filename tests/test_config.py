@@ -75,6 +75,7 @@ def test_gpu_layers_are_a_number_or_all(text: str) -> None:
         ({"--ctx": "many"}, {}, "--ctx many: ctx is a whole number from 0"),
         ({}, {"SHIMMY_CTX": "1e3"}, "SHIMMY_CTX=1e3: ctx is a whole number"),
         ({}, {"SHIMMY_FLASH_ATTN": "perhaps"}, "flash_attn is one of auto, on, off"),
+        ({}, {"SHIMMY_DEVICE_SAMPLING": "perhaps"}, "device_sampling is one of auto, on, off"),
         ({}, {"SHIMMY_LOAD_TIMEOUT_S": "nan"}, "load_timeout_s is a number"),
         ({}, {"SHIMMY_SWA_FULL": "2"}, "swa_full is on or off"),
         ({"--flash-attn": "off", "--type-v": "q8_0"}, {}, "needs flash attention"),

@@ -20,7 +20,7 @@ TOKEN_NO_CHOICE = 4
 TOKEN_TOO_COSTLY = 8
 PARTIAL_STATE = 1
 
-_FLASH_ATTN = {"auto": -1, "off": 0, "on": 1}
+_MODES = {"auto": -1, "off": 0, "on": 1}
 _ROPE_SCALING = {"model": -1, "none": 0, "linear": 1, "yarn": 2, "longrope": 3}
 
 
@@ -98,7 +98,7 @@ def raw_params(params: ContextParams, *, n_ctx: int, n_seq_max: int, n_outputs_m
         n_threads=threads,
         n_threads_batch=params.n_threads_batch or threads,
         spin=params.spin,
-        flash_attn=_FLASH_ATTN[params.flash_attn],
+        flash_attn=_MODES[params.flash_attn],
         type_k=type_k,
         type_v=type_v,
         rope_scaling_type=_ROPE_SCALING[params.rope_scaling],
@@ -113,6 +113,7 @@ def raw_params(params: ContextParams, *, n_ctx: int, n_seq_max: int, n_outputs_m
         op_offload=params.op_offload,
         swa_full=params.swa_full,
         kv_unified=params.kv_unified,
+        device_sampling=_MODES[params.device_sampling],
     )
     return raw, (type_k, type_v)
 
@@ -225,7 +226,7 @@ class Context:
         return self._result.samples[run]
 
     def logits_of(self, run: int) -> list[float]:
-        """The logits row of a run of the last step, after sampling (bias and penalties are in it)."""
+        """The logits row of a run of the last step, after sampling (bias and penalties are in it); empty where there is none."""
         row = library().shimmy_context_logits(self._handle, run)
         return [] if row == ffi.NULL else list(ffi.unpack(row, self._n_vocab))
 

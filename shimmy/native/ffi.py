@@ -24,7 +24,7 @@ from shimmy.errors import (
     TemplateFailed,
 )
 
-ABI_VERSION = 3
+ABI_VERSION = 4
 LOG_NOTHING = 5
 LOG_INFO = 2
 

@@ -45,6 +45,7 @@ class ContextParams(msgspec.Struct, frozen=True, array_like=True):
     n_seq_max  sequence ids, at work or cached; 0: chosen by the kind of memory
     n_threads  0: one for each core
     spin       0..100, how long waiting threads poll before they sleep (ggml's own pools)
+    device_sampling  narrow rows to their largest logits where they are computed; auto: where the output layer is on a GPU
     """
 
     n_ctx: int = 0
@@ -70,6 +71,7 @@ class ContextParams(msgspec.Struct, frozen=True, array_like=True):
     op_offload: bool = True
     swa_full: bool = False
     kv_unified: bool = True
+    device_sampling: Literal["auto", "on", "off"] = "off"
 
 
 class ModelFacts(msgspec.Struct, frozen=True):
@@ -129,6 +131,7 @@ class ContextFacts(msgspec.Struct, frozen=True):
     """What a context really has (shimmy_context_facts).
 
     n_ctx_seq  the most tokens of one sequence
+    device_sampling  whether rows may be narrowed where they are computed
     memory     the model's and the context's, by device and buffer
     """
 
@@ -142,6 +145,7 @@ class ContextFacts(msgspec.Struct, frozen=True):
     kv_unified: bool
     memory_kind: Literal["attention", "sliding_window", "recurrent", "hybrid", "other", "none"]
     memory: list[BufferMemory] = []
+    device_sampling: bool = False
 
 
 class ModelInfo(msgspec.Struct, frozen=True):

@@ -62,6 +62,10 @@ def load(command: Load, send: Callable[[Report], None]) -> tuple[LoadedModel, Lo
         n_ctx, context_facts = _prove_embeddings(command.context, embeddings)
     else:
         n_ctx, context_facts = _longest_request(context.facts.n_ctx_seq, command.context, model.facts), context.facts
+        if command.context.device_sampling == "on" and not context_facts.device_sampling:
+            notes.append(
+                "device_sampling is off: llama.cpp cannot sample on this device, or not with split_mode tensor"
+            )
     loaded = LoadedModel(model, context, embeddings, chat, n_ctx, GrammarCache(model), adapters, lora)
     if command.model.n_cpu_moe and not model.facts.n_expert:
         notes.append("this model has no experts that could be kept on the CPU")

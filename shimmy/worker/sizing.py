@@ -68,8 +68,10 @@ def choose_n_ctx(
         return wanted, []
     per_token = kv_bytes_per_token * (_BYTES.get(params.type_k, 2.0) + _BYTES.get(params.type_v, 2.0)) / 4.0
     per_token += _attention_bytes(params, facts)
-    # Compute buffers: logits of every sequence, and activations of a micro-batch (a rough upper bound).
-    fixed = 4 * n_seq_max * facts.n_vocab + 4 * params.n_ubatch * (facts.n_vocab + 64 * facts.n_embd)
+    # Compute buffers: logits of every sequence, and activations of a micro-batch (a rough upper bound). Of what device samplers may
+    # bring back of a row, llama.cpp keeps three more of its size.
+    row = 4 if params.device_sampling == "off" else 16
+    fixed = row * n_seq_max * facts.n_vocab + 4 * params.n_ubatch * (facts.n_vocab + 64 * facts.n_embd)
     budget = available * (1.0 - _RESERVE) - fixed
     estimate = int(fixed + wanted * per_token)
     if wanted * per_token <= budget:

@@ -176,6 +176,7 @@ def test_a_store_that_cannot_be_written(shimmy: Shimmy, tiny_llama: Path) -> Non
         (("--threads", "513"), "--threads 513: threads is a whole number from 0 to 512"),
         (("--gpu-layers", "some"), "--gpu-layers some: gpu_layers is 'all' or a whole number"),
         (("--flash-attn", "yes"), "--flash-attn yes: flash_attn is one of auto, on, off"),
+        (("--device-sampling", "yes"), "--device-sampling yes: device_sampling is one of auto, on, off"),
         (("--type-k", "q3"), "--type-k q3: type_k is one of f32, f16"),
         (("--config", "/none.toml"), "the configuration file /none.toml does not exist"),
         (("--system", "x", "--raw"), "--system goes through the chat template, which --raw leaves out"),

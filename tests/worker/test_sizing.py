@@ -109,6 +109,12 @@ def test_a_quantized_cache_holds_more() -> None:
     assert more > 1.8 * plain
 
 
+def test_what_device_samplers_bring_back_takes_room() -> None:
+    plain, _ = choose_n_ctx(ContextParams(), facts(131_072), 23_040, 64, 2 * GIB)
+    less, _ = choose_n_ctx(ContextParams(device_sampling="on"), facts(131_072), 23_040, 64, 2 * GIB)
+    assert (plain - less) * 23_040 == pytest.approx(12 * 64 * 49_152, rel=0.5)
+
+
 @pytest.mark.parametrize("kv_bytes", [None, 0])
 def test_a_model_whose_cache_has_no_known_size_gets_what_was_wanted(kv_bytes: int | None) -> None:
     assert choose_n_ctx(ContextParams(n_ctx=700), facts(), kv_bytes, 1, GIB) == (700, [])

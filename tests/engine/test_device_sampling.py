@@ -1,0 +1,77 @@
+"""The engine over a context that narrows rows where they are computed: aborts, preemptions, streams and mixed requests."""
+
+from __future__ import annotations
+
+import pytest
+
+from shimmy.native.context import Context
+from shimmy.native.model import Model
+from shimmy.types import SamplingParams
+from tests.contexts import MakeContext
+from tests.engine.running import GREEDY, RunningEngine, assert_same_greedy, generate_plainly, random_prompt, running
+from tests.wide import WIDE
+
+SAMPLED = SamplingParams(temperature=1.5, seed=7)
+WITH_LOGPROBS = SamplingParams(temperature=0, n_logprobs=1)
+
+
+@pytest.fixture
+def context(wide_llama: Model, make_context: MakeContext) -> Context:
+    return make_context(wide_llama, n_ctx=512, n_seq_max=8, device_sampling="on", **WIDE)
+
+
+def test_requests_of_both_kinds_together_give_the_text_of_each_alone(
+    wide_llama: Model, make_context: MakeContext, context: Context
+) -> None:
+    plain = make_context(wide_llama, n_ctx=512, **WIDE)
+    prompts = [random_prompt(wide_llama, 5 + 7 * n, n) for n in range(6)]
+    with running(RunningEngine(wide_llama, context)) as engine:
+        kinds = [GREEDY, WITH_LOGPROBS, GREEDY, SAMPLED, WITH_LOGPROBS, GREEDY]
+        answers = [engine.submit(p, kind, max_tokens=24) for p, kind in zip(prompts, kinds, strict=True)]
+        engine.wait(*answers)
+    for prompt, kind, answer in zip(prompts, kinds, answers, strict=True):
+        if kind is not SAMPLED:
+            reference = generate_plainly(wide_llama, plain, prompt, 24)
+            assert_same_greedy(answer.tokens, reference, whole=answer.finished.reason == "length")
+        assert len(answer.logprobs) == (len(answer.tokens) if kind is WITH_LOGPROBS else 0)
+
+
+def test_a_seed_draws_the_same_text_as_without_it(
+    wide_llama: Model, make_context: MakeContext, context: Context
+) -> None:
+    prompt = random_prompt(wide_llama, 12, 1)
+    texts = []
+    for one in (context, make_context(wide_llama, n_ctx=512, **WIDE)):
+        with running(RunningEngine(wide_llama, one)) as engine:
+            texts.append([engine.ask(prompt, SAMPLED, max_tokens=60).tokens for _ in range(2)])
+            assert engine.n_streamed > 30
+    assert texts[0] == texts[1]
+    assert texts[0][0] == texts[0][1]
+
+
+def test_an_abort_leaves_the_others_as_they_are(wide_llama: Model, make_context: MakeContext, context: Context) -> None:
+    prompts = [random_prompt(wide_llama, 10, n) for n in range(3)]
+    engine = RunningEngine(wide_llama, context)
+    engine.at_events[8] = lambda: engine.engine.abort(2)
+    with running(engine):
+        answers = [engine.submit(prompt, max_tokens=80) for prompt in prompts]
+        engine.wait(*answers)
+        again = engine.ask(prompts[1], max_tokens=20)
+    assert answers[1].finished.reason == "cancelled"
+    plain = make_context(wide_llama, n_ctx=512, **WIDE)
+    for answer, prompt, n in ((answers[0], prompts[0], 80), (answers[2], prompts[2], 80), (again, prompts[1], 20)):
+        reference = generate_plainly(wide_llama, plain, prompt, n)
+        assert_same_greedy(answer.tokens, reference, whole=answer.finished.reason == "length")
+
+
+def test_preempted_sequences_go_on_where_they_were(wide_llama: Model, make_context: MakeContext) -> None:
+    context = make_context(wide_llama, n_ctx=256, device_sampling="on", **WIDE)
+    prompts = [random_prompt(wide_llama, 40, n) for n in range(4)]
+    with running(RunningEngine(wide_llama, context)) as engine:
+        answers = [engine.submit(prompt, max_tokens=60) for prompt in prompts]
+        engine.wait(*answers)
+        assert engine.engine.stats().preemptions > 0
+    plain = make_context(wide_llama, n_ctx=512, **WIDE)
+    for prompt, answer in zip(prompts, answers, strict=True):
+        reference = generate_plainly(wide_llama, plain, prompt, 60)
+        assert_same_greedy(answer.tokens, reference, whole=answer.finished.reason == "length")
