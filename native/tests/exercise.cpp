@@ -290,6 +290,41 @@ void exercise_context(const shimmy_model * model, const std::vector<int32_t> & p
     CHECK(std::strcmp(shimmy_last_error_param(), "type_k") == 0);
 }
 
+// The device's chains go for each run that needs its whole row, and come back.
+void exercise_device_sampling(const shimmy_model * model, const std::vector<int32_t> & prompt) {
+    shimmy_context_params p{};
+    shimmy_context_default_params(&p);
+    p.n_ctx = 1024;
+    p.n_batch = p.n_ubatch = 128;
+    p.n_seq_max = p.n_outputs_max = 4;
+    p.n_threads = p.n_threads_batch = 1;
+    p.device_sampling = 1;
+    shimmy_context * context = nullptr;
+    if (shimmy_context_new(model, &p, &context) != SHIMMY_OK) {
+        CHECK(std::strstr(shimmy_last_error(), "embeddings") != nullptr);
+        return;
+    }
+    shimmy_sampler_params narrow{};
+    shimmy_sampler_default_params(&narrow);
+    narrow.top_k = 40;
+    shimmy_sampler_params whole = narrow;
+    whole.top_k = 0;
+    shimmy_sampler * samplers[] = {make_sampler(model, narrow), make_sampler(model, whole)};
+    shimmy_step_result result{};
+    int n_kept = 0;
+    for (int32_t i = 0; i < 250; ++i) {
+        Step step;
+        step.add(0, i, {prompt[0]}, samplers[i % 100 == 20 ? 1 : 0]);
+        CHECK(step.run(context, result) == SHIMMY_OK && result.drawn[0] >= 0);
+        n_kept += shimmy_context_logits(context, 0) == nullptr ? 1 : 0;
+    }
+    CHECK(n_kept > 20 && n_kept < 150);
+    shimmy_context_free(context);
+    for (shimmy_sampler * sampler : samplers) {
+        shimmy_sampler_free(sampler);
+    }
+}
+
 void exercise_embedder(const shimmy_model * model, const std::vector<int32_t> & prompt, bool rank) {
     shimmy_context_params p{};
     shimmy_context_default_params(&p);
@@ -411,6 +446,7 @@ void exercise(const char * path) {
     exercise_grammar(model, facts.n_vocab);
     exercise_context(model, prompt, true);
     exercise_context(model, prompt, false);
+    exercise_device_sampling(model, prompt);
     exercise_embedder(model, prompt, false);
     exercise_embedder(model, prompt, true);
     if (facts.has_template) {
