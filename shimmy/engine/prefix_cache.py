@@ -27,7 +27,7 @@ MIN_FORK = 8  # shared tokens below which a fork saves less than its scan over t
 MIN_SPILL = 32  # tokens below which computing them again costs little
 # Most parked tokens where every step runs over all cells: those of a sequence that nobody computes with cost each token of each
 # other one 1 to 8 ns a head and layer, 40 % of all time for 4,000 of them (docs/performance.md).
-_MOST_IN_THE_WAY = 512
+_MOST_IN_THE_WAY = 256
 
 
 class Memory(Protocol):

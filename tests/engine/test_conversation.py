@@ -45,7 +45,7 @@ def test_conversations_in_turn_are_all_kept_though_the_cells_hold_few(
                 turns.append((conversation, answer.tokens))
                 said[at] = [*conversation, *answer.tokens, *random_prompt(wide_decoder, 20, seed=10 * turn + at)]
         assert engine.engine.stats().spilled_bytes
-        assert engine.engine.stats().parked <= 512
+        assert engine.engine.stats().parked <= 512  # the newest, or as many as stay
     for conversation, tokens in turns[6:]:
         assert_same_greedy(tokens, generate_plainly(wide_decoder, context, conversation, N))
 
