@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from queue import SimpleQueue
 
 from shimmy.engine.answers import cancelled
@@ -203,13 +203,20 @@ class Worker:
             case ApplyTemplate():
                 self._emit([answer_template(command.request, loaded)])
             case Submit():
-                for sequence in prepare(command.request, loaded, submitted_at=arrived_at, further=command.further):
+                further = self._one_by_one(command.further)
+                for sequence in prepare(command.request, loaded, submitted_at=arrived_at, further=further):
                     if command.request.max_tokens == 0:
                         sequence.close()
                         self._emit([Finished(sequence.id, "", "length", Usage(sequence.n_prompt), Timings())])
                     else:
                         assert isinstance(engine, Engine)  # else prepare() has refused
                         engine.submit(sequence)
+
+    def _one_by_one(self, answers: Iterable[tuple[int, int | None]]) -> Iterator[tuple[int, int | None]]:
+        """Each answer may render its own prompt, and has the limit to itself."""
+        for answer in answers:
+            self._preparing_since = time.monotonic()
+            yield answer
 
     def _watch_preparation(self) -> None:
         """A template has no time limit of its own: past the limit the process ends, as the last resort."""
