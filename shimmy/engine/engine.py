@@ -12,7 +12,7 @@ from shimmy.engine.answers import Answers, Emit, cancelled
 from shimmy.engine.embedding import EmbeddingQueue
 from shimmy.engine.embedding_job import EmbeddingJob
 from shimmy.engine.pacer import Pacer
-from shimmy.engine.prefix_cache import PrefixCache, can_copy, can_fork, max_parked
+from shimmy.engine.prefix_cache import PrefixCache, can_copy, can_fork, max_idle
 from shimmy.engine.scheduler import Part, Scheduler
 from shimmy.engine.sequence import Sequence
 from shimmy.engine.spill import Spill
@@ -60,7 +60,8 @@ class Engine:
             fork=can_fork(facts),
             copy=can_copy(facts, model.facts.n_swa),
             unified=facts.kv_unified,
-            max_parked=max_parked(facts, self._spill),
+            max_parked=max(facts.n_ctx // 2, 1),
+            max_idle=max_idle(facts),
             spill=self._spill,
         )
         self._context = context

@@ -39,6 +39,9 @@ class Memory(Protocol):
     def seq_copy(self, source: int, target: int, end: int = -1) -> None:
         """Let the empty sequence ``target`` share positions 0..end-1 of ``source``."""
 
+    def state_size(self, seq_id: int) -> int:
+        """Bytes of what ``save_state`` gives."""
+
     def save_state(self, seq_id: int) -> bytearray:
         """All that a sequence holds."""
 
@@ -81,18 +84,17 @@ def can_copy(facts: ContextFacts, n_swa: int) -> bool:
     return split or (facts.memory_kind in {"recurrent", "hybrid"} and not n_swa)
 
 
-def max_parked(facts: ContextFacts, spill: Spill | None) -> int:
+def max_idle(facts: ContextFacts) -> int:
     """Most tokens to leave in cells that nobody computes with, where there is another place for them."""
     half = max(facts.n_ctx // 2, 1)
-    in_the_way = facts.kv_unified and facts.memory_kind != "recurrent"
-    return min(half, _MOST_IN_THE_WAY) if in_the_way and spill is not None else half
+    return min(half, _MOST_IN_THE_WAY) if facts.kv_unified and facts.memory_kind != "recurrent" else half
 
 
 class PrefixCache:
     """Owns all sequence ids of a context: free, leased to a running sequence, or a leaf. Engine thread only.
 
     max_parked: most tokens that leaves may hold together, but for the newest, a conversation of any length.
-    spill: where what has to leave the cells goes; None: nowhere.
+    spill: where what has to leave the cells goes; None: nowhere. max_idle: beyond so many tokens leaves go there, if it takes them.
     fork, copy: what may be shared of a sequence, any beginning or only the whole; unified: a copy takes no cells of its own.
     """
 
@@ -105,6 +107,7 @@ class PrefixCache:
         copy: bool = False,
         unified: bool = True,
         max_parked: int,
+        max_idle: int | None = None,
         spill: Spill | None = None,
     ) -> None:
         self._memory = memory
@@ -112,6 +115,7 @@ class PrefixCache:
         self._copy = copy
         self._unified = unified
         self._max_parked = max_parked
+        self._max_idle = max_parked if max_idle is None else max_idle
         self._spill = spill
         self._free = list(range(n_seq_max - 1, -1, -1))
         self._leaves: OrderedDict[int, list[int]] = OrderedDict()  # least recently used first
@@ -134,8 +138,11 @@ class PrefixCache:
         spilled, n_spilled = self._best_spilled(sequence)
         if wait is not None and wait.n - max(n_leaf, n_lent, n_spilled) >= MIN_FORK:
             return wait
-        if n_spilled - max(n_leaf, n_lent) >= MIN_FORK and (lease := self._bring_back(spilled, n_spilled)) is not None:
-            return lease
+        if n_spilled - max(n_leaf, n_lent) >= MIN_FORK:
+            if (lease := self._bring_back(spilled, n_spilled)) is not None:
+                return lease
+            leaf, n_leaf = self._best_leaf(sequence.tokens, sequence.kin)  # the one before may have had to go
+            whole = leaf >= 0 and n_leaf == len(self._leaves[leaf])
         if n_lent > n_leaf and n_lent >= MIN_FORK:
             return self._fork_from(lender, n_lent)
         if whole:
@@ -150,6 +157,8 @@ class PrefixCache:
             self._leaves[seq_id] = sequence.tokens[: sequence.n_past]
             self._leaf_kin[seq_id] = sequence.kin
             self.parked += sequence.n_past
+            while self.parked > self._max_idle and self._spill_oldest(keep=seq_id):
+                pass
             while self.parked > self._max_parked and self.evict(keep=seq_id):
                 pass
         else:
@@ -197,16 +206,30 @@ class PrefixCache:
     def _best_spilled(self, sequence: Sequence) -> tuple[int, int]:
         return (-1, 0) if self._spill is None else self._spill.best(sequence.tokens, sequence.kin, fork=self._fork)
 
-    def _spill_leaf(self, leaf: int) -> None:
-        """Save what a leaf holds, unless others have it, too, or it is not worth it."""
-        tokens, kin = self._leaves[leaf], self._leaf_kin[leaf]
-        if self._spill is None or len(tokens) < MIN_SPILL or self._is_elsewhere(leaf):
-            return
+    def _spill_oldest(self, keep: int) -> bool:
+        """Take the least recently used leaf out of the cells that loses nothing by it; False where there is none but ``keep``."""
+        for leaf in self._leaves:
+            if leaf != keep and self._spill_leaf(leaf):
+                self._unpark(leaf)
+                self._forget(leaf)
+                return True
+        return False
+
+    def _spill_leaf(self, leaf: int) -> bool:
+        """Save what a leaf holds, unless others have it, too, or it is quickly computed. False: it could not be saved."""
+        if self._spill is None:
+            return False
+        tokens = self._leaves[leaf]
+        if len(tokens) < MIN_SPILL or self._is_elsewhere(leaf):
+            return True
+        if not self._spill.make_room(self._memory.state_size(leaf)):
+            return False
         try:
             state = self._memory.save_state(leaf)
-        except (ShimmyError, MemoryError):  # it is computed again
-            return
-        self._spill.put(Spilled(tokens, kin, state))
+        except (ShimmyError, MemoryError):
+            return False
+        self._spill.put(Spilled(tokens, self._leaf_kin[leaf], state))
+        return True
 
     def _is_elsewhere(self, leaf: int) -> bool:
         """Whether another leaf, or what is spilled already, begins with all of this one."""

@@ -32,15 +32,19 @@ class Spill:
         self._n_put = 0
         self.n_bytes = 0
 
+    def make_room(self, n_bytes: int) -> bool:
+        """Give up old prefixes until there is room for a state of so many bytes; False where it is too large for all of it."""
+        if n_bytes > self._max_bytes:
+            return False
+        while self.n_bytes + n_bytes > self._max_bytes or len(self._entries) >= _MAX_ENTRIES:
+            self.drop(next(iter(self._entries)))
+        return True
+
     def put(self, spilled: Spilled) -> None:
-        """Keep a prefix, if it has room at all."""
-        if len(spilled.state) > self._max_bytes:
-            return
+        """Keep a prefix, for which there is room."""
         self._n_put += 1
         self._entries[self._n_put] = spilled
         self.n_bytes += len(spilled.state)
-        while self.n_bytes > self._max_bytes or len(self._entries) > _MAX_ENTRIES:
-            self.drop(next(iter(self._entries)))
 
     def best(self, tokens: list[int], kin: Kin, *, fork: bool) -> tuple[int, int]:
         """The key of the prefix with most that a prompt can use, and how much that is; (-1, 0) where there is none."""

@@ -252,15 +252,20 @@ class Context:
         """Empty all sequences."""
         check(library().shimmy_context_clear(self._handle))
 
+    def state_size(self, seq_id: int, *, partial: bool = False) -> int:
+        """Bytes of what ``save_state`` gives."""
+        size = ffi.new("size_t *")
+        check(library().shimmy_context_state_size(self._handle, seq_id, PARTIAL_STATE if partial else 0, size))
+        return int(size[0])
+
     def save_state(self, seq_id: int, *, partial: bool = False) -> bytearray:
         """The state of a sequence; ``partial``: only what is no full attention.
 
         For this machine and build, the same model, and a context of the same cache types and positions. Which adapters its cells
         were computed with is the caller's to remember.
         """
-        size = ffi.new("size_t *")
         flags = PARTIAL_STATE if partial else 0
-        check(library().shimmy_context_state_size(self._handle, seq_id, flags, size))
+        size = ffi.new("size_t *", self.state_size(seq_id, partial=partial))
         state = bytearray(size[0])  # there may be very much of it: not copied again
         with ffi.from_buffer("uint8_t[]", state) as data:
             check(library().shimmy_context_state_get(self._handle, seq_id, flags, data, size))

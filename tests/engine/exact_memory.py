@@ -37,6 +37,9 @@ class ExactMemory:
         self._owned[target] = self._owned[source][:end]
         self._kin[target] = self._kin[source]
 
+    def state_size(self, seq_id: int) -> int:
+        return len(self.save_state(seq_id))
+
     def save_state(self, seq_id: int) -> bytearray:
         return bytearray(pickle.dumps((self.cells[seq_id], self._kin[seq_id])))
 

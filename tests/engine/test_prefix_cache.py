@@ -143,7 +143,7 @@ class SpillingMachine(CacheMachine):
     """What has to leave is kept elsewhere, within a bound, and comes back where there is room."""
 
     def make_spill(self) -> Spill | None:
-        self.memory = ExactMemory(N_SEQ_MAX, fork=self.fork, copy=self.copy, n_cells=120)
+        self.memory = ExactMemory(N_SEQ_MAX, fork=self.fork, copy=self.copy, n_cells=70)
         self.spill = Spill(600)
         return self.spill
 
@@ -347,6 +347,45 @@ def test_without_room_it_is_computed_again() -> None:
     lease = cache.lease(make_sequence(3, list(range(60))), [running])
     assert isinstance(lease, Lease)
     assert lease.n_cached == 0
+
+
+@pytest.mark.parametrize("n_shared", [40, 60])
+def test_a_leaf_that_went_for_nothing_is_not_used_any_more(n_shared: int) -> None:
+    memory, cache, _ = make_spilling(3, n_cells=130)
+    filled(memory, cache, 1, list(range(100)))
+    assert cache.evict()
+    running = make_sequence(2, list(range(1000, 1080)))
+    lease = cache.lease(running, [])
+    assert isinstance(lease, Lease)
+    running.seq_id, running.n_past = lease
+    memory.compute(running, 75)
+    filled_without_looking(memory, cache, 3, [*range(n_shared)])
+    lease = cache.lease(make_sequence(4, list(range(110))), [running])
+    assert isinstance(lease, Lease)
+    assert memory.cells[lease.seq_id] == list(range(lease.n_cached))
+    cache.check(3)
+
+
+def filled_without_looking(memory: ExactMemory, cache: PrefixCache, request_id: int, tokens: list[int]) -> None:
+    """As ``filled``, by a request that takes nothing from the cache and leaves something."""
+    sequence = make_sequence(request_id, [*tokens, 99], cache_prompt=False)
+    lease = cache.lease(sequence, [])
+    assert isinstance(lease, Lease)
+    sequence.seq_id, sequence.n_past = lease
+    memory.compute(sequence, len(tokens))
+    sequence.cache_prompt = True
+    cache.release(sequence)
+
+
+def test_what_is_too_large_to_be_saved_stays_in_the_cells() -> None:
+    memory = ExactMemory(4)
+    spill = Spill(10)
+    cache = PrefixCache(memory, n_seq_max=4, fork=True, max_parked=120, max_idle=50, spill=spill)
+    filled(memory, cache, 1, list(range(50)))
+    filled(memory, cache, 2, list(range(1000, 1050)))
+    assert (cache.parked, spill.n_bytes) == (100, 0)
+    filled(memory, cache, 3, list(range(2000, 2050)))
+    assert cache.parked == 100
 
 
 def test_a_short_prefix_is_not_saved() -> None:
