@@ -184,14 +184,14 @@ def test_newer_prompts_that_come_for_ever_hold_nobody_back() -> None:
     """Each of them has all of the waiting prompt, is uncached, and ends before it gives anything."""
     steps = Steps(parallel=2)
     steps.add(make_sequence(1, [*PROMPT[:20], *[9] * 100]), make_sequence(2, PROMPT))
-    for number in range(3, 60):
-        newer = make_sequence(number, PROMPT, cache_prompt=False)
-        steps.add(newer)
+    number = 3
+    while 2 not in {sequence.id for sequence in steps.scheduler.running} and number < 60:
+        steps.add(make_sequence(number, PROMPT, cache_prompt=False))
         steps.step()
-        if 2 in {sequence.id for sequence in steps.scheduler.running}:
-            return
         steps.scheduler.remove(number)
-    raise AssertionError("the older prompt was held back for ever")
+        number += 1
+    assert number < 60, "the older prompt was held back for ever"
+    assert steps.scheduler.running[-1].id == 2
 
 
 def test_a_paused_donor_is_waited_for_no_more_than_it_runs() -> None:

@@ -26,10 +26,12 @@ def saved(context: Context, model: Model, n: int = 70, **options: bool) -> bytea
     return context.save_state(0, **options)
 
 
-def refused(context: Context, state: bytes | bytearray, message: str, **options: bool) -> None:
-    with pytest.raises(InvalidRequest, match=message) as raised:
+def refusal(context: Context, state: bytes | bytearray, **options: bool) -> str:
+    """What is said of a state that is not taken."""
+    with pytest.raises(InvalidRequest) as raised:
         context.restore_state(1, state, **options)
     assert raised.value.facts["param"] == "state"
+    return raised.value.message
 
 
 @pytest.mark.parametrize("n", [1, 70, 300])
@@ -94,7 +96,8 @@ def test_bytes_that_are_no_state_are_refused_by_every_memory(
 ) -> None:
     context = make_context(decoder)
     for partial in (False, True):
-        refused(context, data, "none that was saved here|another model", partial=partial)
+        said = refusal(context, data, partial=partial)
+        assert "none that was saved here" in said or "another model" in said
     assert context.seq_range(1) == (-1, -1)
 
 
@@ -106,7 +109,7 @@ def test_a_state_of_another_model_is_refused(
     with closing(Model(write_llama(tmp_path / "twin.gguf", seed=1), ModelParams())) as twin:
         for other in (swa, twin):
             foreign = make_context(other)
-            refused(context, saved(foreign, other), "another model")
+            assert "another model" in refusal(context, saved(foreign, other))
             foreign.close()
     assert context.seq_range(1) == (-1, -1)
 
@@ -125,20 +128,20 @@ def test_a_state_of_another_model_is_refused(
 )
 def test_a_state_of_other_settings_is_refused(llama: Model, make_context: MakeContext, change: dict[str, Any]) -> None:
     """Its keys were turned by other positions, or its bytes lie otherwise."""
-    refused(make_context(llama), saved(make_context(llama, **change), llama), "other settings")
+    assert "other settings" in refusal(make_context(llama), saved(make_context(llama, **change), llama))
 
 
 def test_a_part_is_no_whole(swa: Model, make_context: MakeContext) -> None:
     context = make_context(swa)
     part = saved(context, swa, partial=True)
-    refused(context, part, "whole")
-    refused(context, context.save_state(0), "whole", partial=True)
+    assert "whole" in refusal(context, part)
+    assert "whole" in refusal(context, context.save_state(0), partial=True)
 
 
 def test_a_state_without_room_is_refused_and_the_context_goes_on(llama: Model, make_context: MakeContext) -> None:
     state = saved(make_context(llama), llama, 300)
     small = make_context(llama, n_ctx=1024, n_seq_max=4, kv_unified=False)  # 256 cells each
     small.step([Run(1, 0, [5, 6, 7], None)])
-    refused(small, state, "too few free cells")
+    assert "too few free cells" in refusal(small, state)
     assert small.seq_range(1) == (-1, -1)
     small.step([Run(1, 0, [1, 2, 3], None)])

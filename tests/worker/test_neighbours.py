@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shimmy.worker.neighbours import Contention, LoadOfOthers
-from tests.worker.running import DEADLINE_S, collect, load_command, pong_when, request, run, started
+from tests.worker.running import DEADLINE_S, collect, load_command, pong_when, request, run, started, stats
 
 
 @pytest.fixture
@@ -71,10 +71,12 @@ def test_a_worker_shares_the_cores_with_busy_processes(tiny_llama: Path) -> None
         async with started() as worker:
             await worker.load(load_command(tiny_llama, n_threads=os.cpu_count() or 1))
             work = [asyncio.create_task(collect(worker, request(number))) for number in range(64)]
-            await pong_when(worker, lambda pong: pong.cores_shared)
+            busy = await pong_when(worker, lambda pong: pong.cores_shared)
+            assert stats(busy, "steps") > 0
             for task in work:
                 task.cancel()
             await asyncio.gather(*work, return_exceptions=True)
-            await pong_when(worker, lambda pong: not pong.cores_shared)
+            idle = await pong_when(worker, lambda pong: not pong.cores_shared)
+            assert stats(idle, "running") == 0
 
     run(body())
