@@ -21,7 +21,7 @@ from typing import Any
 import report
 from arguments import parse_pairs, parser
 from pairs import HEADER, compare
-from peers import ROOT, batched_bench, find_model, llama_bench
+from peers import SHIMMY, batched_bench, find_model, llama_bench
 
 from shimmy.models.check import check_model_file
 from shimmy.types import ContextParams, Finished, GenerateRequest, ModelParams, SamplingParams
@@ -98,14 +98,13 @@ class Ours:
 
 def start_times(model: Path, runs: int) -> dict[str, float]:
     """Median seconds of `shimmy --version`, and of `shimmy generate` from its start to the first byte of text."""
-    shimmy = ROOT / ".venv" / "bin" / "shimmy"
     version, first = [], []
     for _ in range(runs):
         began = time.perf_counter()
-        subprocess.run([shimmy, "--version"], check=True, capture_output=True)
+        subprocess.run([SHIMMY, "--version"], check=True, capture_output=True)
         version.append(time.perf_counter() - began)
         began = time.perf_counter()
-        command = [shimmy, "generate", str(model), "--prompt", "Hello", "--max-tokens", "8", "--temperature", "0"]
+        command = [str(SHIMMY), "generate", str(model), "--prompt", "Hello", "--max-tokens", "8", "--temperature", "0"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
             assert process.stdout is not None
             process.stdout.read(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import random
 import statistics
@@ -15,15 +16,33 @@ _WORDS = (
     " part place case week company system program question work government number night point home water room mother"
 ).split()
 _HOST = "127.0.0.1"
+SETTINGS = {"temperature": 0.8, "top_k": 40, "top_p": 0.95, "min_p": 0.05, "ignore_eos": True}
+
+
+class RequestFailed(RuntimeError):
+    """An answer that is not 200, or ends without its usage."""
 
 
 class Stream(NamedTuple):
-    """One answer: seconds to its first text and to its end, tokens by the server's count, seconds between pieces."""
+    """One answer; all times by ``time.perf_counter``. ``times``: when each piece of text arrived."""
 
-    first_s: float
-    total_s: float
-    tokens: int
-    gaps: list[float]
+    asked: float
+    ended: float
+    times: list[float]
+    text: str
+    tokens: int  # generated, by the server's count
+    prompt_tokens: int
+    cached_tokens: int
+
+    @property
+    def first_s(self) -> float:
+        """Seconds to the first text."""
+        return self.times[0] - self.asked
+
+    @property
+    def gaps(self) -> list[float]:
+        """Seconds between pieces of text."""
+        return [later - earlier for earlier, later in itertools.pairwise(self.times)]
 
 
 class Load(NamedTuple):
@@ -47,33 +66,58 @@ class Load(NamedTuple):
         """Median time to first text."""
         return 1e3 * statistics.median(stream.first_s for stream in self.streams)
 
+    @property
+    def last_first_ms(self) -> float:
+        """The longest time to first text."""
+        return 1e3 * max(stream.first_s for stream in self.streams)
 
-def prompts(seed: int, n: int, words: int, shared_words: int = 0) -> list[str]:
-    """``n`` texts that no other seed has; they begin with the same ``shared_words``."""
+    @property
+    def decode_per_s(self) -> float:
+        """Pieces of text a second while all streams answer at once: from the last one's first to the first one's last; else 0."""
+        start = max(stream.times[0] for stream in self.streams)
+        end = min(stream.times[-1] for stream in self.streams)
+        arrived = sum(start < at <= end for stream in self.streams for at in stream.times)
+        return arrived / (end - start) if end > start else 0.0
+
+    @property
+    def cached_share(self) -> float:
+        """The part of all prompt tokens that the server had already."""
+        return sum(stream.cached_tokens for stream in self.streams) / sum(s.prompt_tokens for s in self.streams)
+
+
+def words(draw: random.Random, n: int) -> str:
+    """``n`` words, most of them one token each."""
+    return " ".join(draw.choices(_WORDS, k=n))
+
+
+def prompts(seed: int, n: int, length: int, shared_words: int = 0) -> list[str]:
+    """``n`` texts of ``length`` words that no other seed has; they begin with the same ``shared_words``."""
     draw = random.Random(seed)  # noqa: S311 - prompts, no secrets
-    shared = " ".join(draw.choices(_WORDS, k=shared_words))
-    return [f"{shared} [{seed}.{i}] {' '.join(draw.choices(_WORDS, k=words))}" for i in range(n)]
+    shared = words(draw, shared_words)
+    return [f"{shared} [{seed}.{i}] {words(draw, length)}" for i in range(n)]
 
 
 def completion(prompt: str, seed: int, max_tokens: int, **changes: Any) -> dict[str, Any]:
     """A request with every sampler setting said, so that both sides do the same."""
-    settings = {"temperature": 0.8, "top_k": 40, "top_p": 0.95, "min_p": 0.05, "seed": seed, "ignore_eos": True}
-    body = {"model": "default", "prompt": prompt, "max_tokens": max_tokens, **settings, **changes}
+    body = {"model": "default", "prompt": prompt, "max_tokens": max_tokens, "seed": seed, **SETTINGS, **changes}
     return {**body, "stream": True, "stream_options": {"include_usage": True}}
 
 
 async def drive(port: int, bodies: Sequence[dict[str, Any]], streams: int) -> Load:
-    """Send all requests, ``streams`` at a time. SystemExit when one fails."""
+    """Send all requests, ``streams`` at a time. RequestFailed when one fails."""
     waiting = list(reversed(bodies))
-    done: list[Stream] = []
+    done: list[Answer] = []
 
     async def one_after_another() -> None:
         while waiting:
-            done.append(await _ask(port, waiting.pop()))
+            done.append(await ask(port, waiting.pop()))
 
     started = time.perf_counter()
-    await asyncio.gather(*(one_after_another() for _ in range(streams)))
-    return Load(done, time.perf_counter() - started)
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(streams):
+            tasks.create_task(one_after_another())
+    wall_s = time.perf_counter() - started
+    return Load([answer.read() for answer in done], wall_s)
 
 
 async def health_rate(port: int, connections: int, seconds: float) -> float:
@@ -98,32 +142,50 @@ async def health_rate(port: int, connections: int, seconds: float) -> float:
     return n / (time.perf_counter() - started)
 
 
-async def _ask(port: int, body: dict[str, Any]) -> Stream:
+class Answer(NamedTuple):
+    """The bytes of one answer as they came: reading them waits until nothing is measured any more."""
+
+    asked: float
+    ended: float
+    arrived: list[tuple[float, bytes]]
+
+    def read(self) -> Stream:
+        """What the events say."""
+        times, pieces, usage, rest = [], [], None, b""
+        for at, data in self.arrived:
+            *lines, rest = (rest + data).split(b"\n")
+            for line in lines:
+                if not line.startswith(b"data: {"):
+                    continue
+                event = json.loads(line[6:])
+                usage = event.get("usage") or usage
+                for choice in event.get("choices") or ():
+                    text = choice.get("text") or (choice.get("delta") or {}).get("content")
+                    if text:
+                        times.append(at)
+                        pieces.append(text)
+        if usage is None or not times:
+            raise RequestFailed(f"a stream ended without text or its usage: {self.arrived[-1:]!r}")
+        cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens", 0)
+        counts = usage["completion_tokens"], usage["prompt_tokens"], cached
+        return Stream(self.asked, self.ended, times, "".join(pieces), *counts)
+
+
+async def ask(port: int, body: dict[str, Any], arrivals: list[tuple[float, bytes]] | None = None) -> Answer:
+    """Send one streaming request, to chat where it has messages. ``arrivals`` is filled while the answer comes."""
     payload = json.dumps(body).encode()
-    head = f"POST /v1/completions HTTP/1.1\r\nHost: localhost:{port}\r\nContent-Type: application/json\r\n"
-    started = time.perf_counter()
+    path = "/v1/chat/completions" if "messages" in body else "/v1/completions"
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost:{port}\r\nContent-Type: application/json\r\n"
+    arrived = [] if arrivals is None else arrivals
+    asked = time.perf_counter()
     reader, writer = await asyncio.open_connection(_HOST, port, limit=2**20)
-    writer.write(f"{head}Content-Length: {len(payload)}\r\nConnection: close\r\n\r\n".encode() + payload)
-    status = await reader.readline()
-    if b" 200 " not in status:
-        raise SystemExit(f"a request failed: {status.decode()} {(await reader.read())[-300:]!r}")
-    first, last, gaps, tail = 0.0, 0.0, [], b""
-    while data := await reader.read(65536):
-        if b'"text":' in data or b'"text" :' in data:
-            now = time.perf_counter()
-            if first:
-                gaps.append(now - last)
-            else:
-                first = now
-            last = now
-        tail = (tail + data)[-4096:]
-    writer.close()
-    return Stream(first - started, time.perf_counter() - started, _count(tail), gaps)
-
-
-def _count(tail: bytes) -> int:
-    """Generated tokens by the usage that ends a stream."""
-    for line in reversed(tail.split(b"\n")):
-        if line.startswith(b"data: {") and b'"usage":{' in line:
-            return int(json.loads(line[6:])["usage"]["completion_tokens"])
-    raise SystemExit(f"a stream ended without its usage: {tail[-300:]!r}")
+    try:
+        writer.write(f"{head}Content-Length: {len(payload)}\r\nConnection: close\r\n\r\n".encode() + payload)
+        status = await reader.readline()
+        if b" 200 " not in status:
+            raise RequestFailed(f"{status.decode().strip()}: {(await reader.read())[-300:]!r}")
+        while data := await reader.read(65536):
+            arrived.append((time.perf_counter(), data))
+    finally:
+        writer.close()
+    return Answer(asked, time.perf_counter(), arrived)

@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from shimmy.errors import ShimmyError
 from shimmy.models.catalog import Catalog
 
 ROOT = Path(__file__).resolve().parents[2]
+SHIMMY = Path(sys.executable).with_name("shimmy")  # the command, installed beside the Python that runs this
 _BUILD = ROOT / "build" / "Release"
 
 

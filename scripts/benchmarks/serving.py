@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import psutil
-from peers import ROOT, free_port, program
+from peers import SHIMMY, free_port, program
 
 _PATIENCE_S = 120.0
 
@@ -41,12 +41,29 @@ class Served(NamedTuple):
         """Resident memory of this process alone."""
         return float(self.process.memory_info().rss / 1e6)
 
+    def settle(self, patience_s: float = 10.0) -> None:
+        """Wait until the server and its workers do nothing any more, as after a client that went away."""
+        deadline = time.monotonic() + patience_s
+        while time.monotonic() < deadline:
+            before = self._tree_cpu_s()
+            time.sleep(0.1)
+            if self._tree_cpu_s() - before <= 0.02:
+                return
+
+    def tree(self) -> list[psutil.Process]:
+        """This process and all below it."""
+        return [self.process, *self.process.children(recursive=True)]
+
+    def _tree_cpu_s(self) -> float:
+        times = (process.cpu_times() for process in self.tree())
+        return float(sum(one.user + one.system for one in times))
+
 
 @contextmanager
 def ours(model: Path, *, n_ctx: int, parallel: int, threads: int, extra: tuple[str, ...] = ()) -> Iterator[Served]:
     """``shimmy serve`` with the model loaded."""
     port = free_port()
-    command = [str(ROOT / ".venv" / "bin" / "shimmy"), "serve", "--port", str(port), "--model", str(model)]
+    command = [str(SHIMMY), "serve", "--port", str(port), "--model", str(model)]
     command += ["--ctx", str(n_ctx), "--parallel", str(parallel), "--threads", str(threads), *extra]
     with _running("ours", command, port) as served:
         _wait_for(f"http://127.0.0.1:{port}/api/models/{_id_of(port)}/status", served, '"ready"')
@@ -69,7 +86,7 @@ def llama_server(
 def seconds_to_listen(model: Path) -> float:
     """From the start of ``shimmy serve`` to its first answer."""
     port = free_port()
-    command = [str(ROOT / ".venv" / "bin" / "shimmy"), "serve", "--port", str(port), "--model", str(model)]
+    command = [str(SHIMMY), "serve", "--port", str(port), "--model", str(model)]
     started = time.perf_counter()
     with _running("ours", command, port):
         return time.perf_counter() - started

@@ -1,0 +1,68 @@
+"""How fast the machine is just now: a fixed piece of decoding, before and after each window."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from serving import llama_server
+
+DRIFT = 0.15
+TRIES = 3
+_RUNS, _TOKENS = 3, 12
+
+
+class Measured(NamedTuple):
+    """A window with the machine's speed around it (tokens/s of the fixed piece)."""
+
+    values: Mapping[str, float]
+    before: float
+    after: float
+    seed: int
+
+    @property
+    def drifted(self) -> bool:
+        """Whether the machine changed too much meanwhile for the window to say anything."""
+        return drifted(self.before, self.after)
+
+
+def drifted(before: float, after: float) -> bool:
+    """Whether two speeds are more than 15 % apart."""
+    return max(before, after) > (1 + DRIFT) * min(before, after)
+
+
+def steady(
+    window: Callable[[int], Mapping[str, float]], speed: Callable[[], float], seeds: Iterator[int]
+) -> list[Measured]:
+    """Windows until one did not drift, at most three, each with the next seed; the last one is the one that counts, if any does."""
+    tried: list[Measured] = []
+    before = speed()
+    while len(tried) < TRIES:
+        seed = next(seeds)
+        values = window(seed)
+        after = speed()
+        tried.append(Measured(values, before, after, seed))
+        if not tried[-1].drifted:
+            break
+        before = after
+    return tried
+
+
+@contextmanager
+def calibration(model: Path, threads: int) -> Iterator[Callable[[], float]]:
+    """A function that gives the machine's speed: tokens/s of a llama-server that does nothing else, the median of three short runs."""
+    with llama_server(model, n_ctx=512, parallel=1, threads=threads) as server:
+
+        def once() -> float:
+            body = {"prompt": "Once", "n_predict": _TOKENS, "temperature": 0, "ignore_eos": True, "cache_prompt": False}
+            url = f"http://127.0.0.1:{server.port}/completion"
+            with urllib.request.urlopen(url, json.dumps(body).encode()) as response:
+                return float(json.load(response)["timings"]["predicted_per_second"])
+
+        once()
+        yield lambda: statistics.median(once() for _ in range(_RUNS))
