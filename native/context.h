@@ -37,6 +37,7 @@ struct shimmy_context {
     const std::vector<int32_t> & streamed() const { return stream_.tokens(); }
     void seq_copy(int32_t from, int32_t to, int32_t p0, int32_t p1);
     void seq_remove(int32_t seq_id, int32_t p0, int32_t p1);
+    int32_t seq_leave(int32_t seq_id);
     void set_threads(int32_t n_threads, int32_t n_threads_batch);
     void set_adapters(shimmy_adapter * const * adapters, const float * scales, int32_t n);
 
@@ -45,6 +46,13 @@ struct shimmy_context {
 
     const float * logits(int32_t run) const;
     const char * memory_kind() const;
+    int32_t window() const;
+
+    // Whether a beginning can be shared where a partial state stands for what cannot.
+    bool forks_with_state() const;
+
+    // The last position of what a partial state holds.
+    int32_t last_of_state(int32_t seq_id) const;
 
     // Whether rows may be narrowed where they are computed.
     bool samples_on_device() const { return device_.available(); }
@@ -64,6 +72,7 @@ struct shimmy_context {
         void operator()(llama_context * c) const { llama_free(c); }
     };
 
+    void check_window(int32_t seq_id, int32_t n) const;
     void fill(const shimmy_step_batch & in);
     void check_runs(const shimmy_step_batch & in);
     void narrow_on_device(const shimmy_step_batch & in);

@@ -61,6 +61,8 @@ int32_t shimmy_context_facts(const shimmy_context * context, char ** out) {
         facts["kv_unified"] = context->unified();
         facts["device_sampling"] = context->samples_on_device();
         facts["memory_kind"] = context->memory_kind();
+        facts["window"] = context->window();
+        facts["forks_with_state"] = context->forks_with_state();
         facts["memory"] = memory_of(c);
         *out = copy_string(facts.dump_safe());
     });
@@ -137,6 +139,13 @@ int32_t shimmy_context_seq_copy(shimmy_context * context, int32_t from, int32_t 
     return guarded([&] {
         require(context != nullptr, "context is NULL");
         context->seq_copy(from, to, p0, p1);
+    });
+}
+
+int32_t shimmy_context_seq_leave(shimmy_context * context, int32_t seq_id, int32_t * n_freed) {
+    return guarded([&] {
+        require(context != nullptr && n_freed != nullptr, "a pointer is NULL");
+        *n_freed = context->seq_leave(seq_id);
     });
 }
 

@@ -2,14 +2,69 @@
 #include "context.h"
 #include "error.h"
 
+// Internal: no public call tells the kinds apart, or reaches the cells of windowed layers alone.
+#include "llama-kv-cache-iswa.h"
+#include "llama-memory-hybrid.h"
+
+#include <algorithm>
 #include <cstring>
+#include <typeinfo>
 
 using namespace shimmy;
+
+namespace {
+
+// NULL: another memory than that of models some of whose layers see a window.
+llama_kv_cache_iswa * windowed(llama_memory_t memory) { return dynamic_cast<llama_kv_cache_iswa *>(memory); }
+
+}  // namespace
+
+int32_t shimmy_context::window() const {
+    return windowed(memory()) == nullptr ? 0 : llama_model_n_swa(model_.model.get());
+}
+
+bool shimmy_context::forks_with_state() const {
+    const llama_memory_i & m = *memory();
+    return unified_ && (windowed(memory()) != nullptr || typeid(m) == typeid(llama_memory_hybrid));
+}
+
+int32_t shimmy_context::last_of_state(int32_t seq_id) const {
+    if (const auto * hybrid = dynamic_cast<llama_memory_hybrid *>(memory())) {
+        return hybrid->get_mem_recr()->seq_pos_max(seq_id);
+    }
+    return llama_memory_seq_pos_max(memory(), seq_id);
+}
+
+// Cells that have left the window are taken for other tokens, sooner or later; going on without them gives other logits than with them,
+// and no error.
+void shimmy_context::check_window(int32_t seq_id, int32_t n) const {
+    const int32_t first = llama_memory_seq_pos_min(memory(), seq_id);
+    require(window() == 0 || first <= std::max(0, n - window() + 1), "the tokens before that position have left the window");
+}
+
+// Cells of more than one sequence are not taken back from behind the window by llama.cpp.
+int32_t shimmy_context::seq_leave(int32_t seq_id) {
+    check_seq(seq_id);
+    llama_kv_cache_iswa * memory_ = windowed(memory());
+    if (memory_ == nullptr) {
+        return 0;
+    }
+    llama_kv_cache * cells = memory_->get_swa();
+    const uint32_t before = cells->get_cells(seq_id).get_used();
+    const int32_t first = cells->seq_pos_max(seq_id) - window() + 1;
+    if (first > cells->seq_pos_min(seq_id)) {
+        cells->seq_rm(seq_id, 0, first);
+    }
+    return static_cast<int32_t>(before - cells->get_cells(seq_id).get_used());
+}
 
 void shimmy_context::seq_remove(int32_t seq_id, int32_t p0, int32_t p1) {
     check_seq(seq_id);
     require(p0 >= 0 && p1 >= -1, "positions must be 0 or more");
     const bool whole = p0 == 0 && p1 < 0;
+    if (!whole && p1 < 0 && p0 <= llama_memory_seq_pos_max(memory(), seq_id)) {
+        check_window(seq_id, p0);
+    }
     require(llama_memory_seq_rm(memory(), seq_id, whole ? -1 : p0, p1), "this memory cannot drop a part of a sequence");
 }
 
@@ -26,6 +81,9 @@ void shimmy_context::seq_copy(int32_t from, int32_t to, int32_t p0, int32_t p1) 
     require(unified_ || whole, "a split KV cache copies whole sequences only");
     const llama_model * m = model_.model.get();
     require(whole || !(llama_model_is_recurrent(m) || llama_model_is_hybrid(m)), "this memory copies whole sequences only");
+    if (!whole) {
+        check_window(from, p1);
+    }
     llama_memory_seq_cp(memory(), from, to, whole ? -1 : p0, whole ? -1 : p1);
 }
 

@@ -342,11 +342,16 @@ SHIMMY_API void shimmy_context_clock(const shimmy_context * context, shimmy_cloc
 SHIMMY_API const float * shimmy_context_logits(shimmy_context * context, int32_t run);
 
 // Positions p0..p1-1 of a sequence; p1 -1 means to its end. Removing a part fails with SHIMMY_E_INVALID where the memory
-// cannot (recurrent models).
+// cannot (recurrent models), or where what is left could not be gone on with, because of a window (`seq_copy`).
 SHIMMY_API int32_t shimmy_context_seq_remove(shimmy_context * context, int32_t seq_id, int32_t p0, int32_t p1);
 
-// Makes sequence `to` share the cells p0..p1-1 of `from` (`to` must be empty). No K or V is copied in a unified cache.
+// Makes sequence `to` share the cells p0..p1-1 of `from` (`to` must be empty). No K or V is copied in a unified cache. Fails with
+// SHIMMY_E_INVALID where layers that see a window have let go of tokens that position p1 sees (`seq_range` says the first that is there).
 SHIMMY_API int32_t shimmy_context_seq_copy(shimmy_context * context, int32_t from, int32_t to, int32_t p0, int32_t p1);
+
+// Lets go of what a sequence's next tokens do not see in layers with a window, and says how many cells have come free. Without it such
+// cells are used again only where one sequence alone holds them.
+SHIMMY_API int32_t shimmy_context_seq_leave(shimmy_context * context, int32_t seq_id, int32_t * n_freed);
 
 // First and last position a sequence holds; -1 and -1 when empty.
 SHIMMY_API int32_t shimmy_context_seq_range(shimmy_context * context, int32_t seq_id, int32_t * first, int32_t * last);
@@ -362,6 +367,11 @@ SHIMMY_API int32_t shimmy_context_state_get(shimmy_context * context, int32_t se
                                             size_t * size);
 SHIMMY_API int32_t shimmy_context_state_set(shimmy_context * context, int32_t seq_id, int32_t flags,
                                             const uint8_t * data, size_t size);
+
+// Makes the empty sequence `to` what `from` was after its first n tokens, where a partial state (flags 1) was saved at that point: the
+// cells of full attention are shared, the state stands for the rest. Fails as `state_set` does; `to` is empty then.
+SHIMMY_API int32_t shimmy_context_seq_fork(shimmy_context * context, int32_t from, int32_t to, int32_t n, const uint8_t * data,
+                                           size_t size);
 
 // ---- adapter ------------------------------------------------------------------------------------------------------
 

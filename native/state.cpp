@@ -161,6 +161,30 @@ int32_t shimmy_context_state_get(shimmy_context * context, int32_t seq_id, int32
     });
 }
 
+int32_t shimmy_context_seq_fork(shimmy_context * context, int32_t from, int32_t to, int32_t n, const uint8_t * data,
+                                size_t size) {
+    return guarded([&] {
+        require(context != nullptr && data != nullptr && size > 0, "a pointer is NULL or the state is empty");
+        context->check_seq(from);
+        context->check_seq(to);
+        require(from != to, "a sequence cannot be copied onto itself");
+        require(context->forks_with_state(), "this memory has no part that a state could stand for");
+        require(n > 0 && n <= llama_memory_seq_pos_max(context->memory(), from) + 1, "the sequence is shorter");
+        require(llama_memory_seq_pos_max(context->memory(), to) < 0, "the target sequence is not empty");
+        const uint8_t * raw = check_state(data, size, context->fingerprint(), LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY);
+        const size_t n_raw = size - sizeof(StateHeader);
+        forget_log();
+        llama_memory_seq_cp(context->memory(), from, to, 0, n);
+        // In place of what was copied of windows or recurrent states.
+        const size_t n_read = llama_state_seq_set_data_ext(context->get(), raw, n_raw, to, LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY);
+        const bool fits = n_read == n_raw;
+        if (!fits || context->last_of_state(to) != n - 1) {
+            llama_memory_seq_rm(context->memory(), to, -1, -1);
+            refuse(fits ? "is of another position" : "does not fit into this context: there are too few free cells");
+        }
+    });
+}
+
 int32_t shimmy_context_state_set(shimmy_context * context, int32_t seq_id, int32_t flags, const uint8_t * data,
                                  size_t size) {
     return guarded([&] {

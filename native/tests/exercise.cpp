@@ -212,7 +212,20 @@ void exercise_memory(shimmy_context * context) {
     for (const int32_t flags : {0, 1}) {
         CHECK(shimmy_context_state_size(context, 0, flags, &size) == SHIMMY_OK);
         std::vector<uint8_t> state(size);
-        if (shimmy_context_state_get(context, 0, flags, state.data(), &size) == SHIMMY_OK && flags == 0) {
+        const bool saved = shimmy_context_state_get(context, 0, flags, state.data(), &size) == SHIMMY_OK;
+        if (saved && flags == 1) {
+            int32_t first_held = 0;
+            int32_t last_held = 0;
+            CHECK(shimmy_context_seq_range(context, 0, &first_held, &last_held) == SHIMMY_OK);
+            // Not in every memory.
+            if (shimmy_context_seq_fork(context, 0, 3, last_held + 1, state.data(), size) == SHIMMY_OK) {
+                CHECK(shimmy_context_seq_fork(context, 0, 3, last_held + 1, state.data(), size) == SHIMMY_E_INVALID);
+                CHECK(shimmy_context_seq_remove(context, 3, 0, -1) == SHIMMY_OK);
+                CHECK(shimmy_context_seq_fork(context, 0, 3, last_held, state.data(), size) == SHIMMY_E_INVALID);
+            }
+            CHECK(shimmy_context_seq_remove(context, 3, 0, -1) == SHIMMY_OK);
+        }
+        if (saved && flags == 0) {
             CHECK(shimmy_context_state_set(context, 3, flags, state.data(), size) == SHIMMY_OK);
             CHECK(shimmy_context_state_set(context, 3, flags, state.data(), size / 2) == SHIMMY_E_INVALID);
             CHECK(shimmy_context_seq_remove(context, 3, 0, -1) == SHIMMY_OK);
@@ -223,6 +236,9 @@ void exercise_memory(shimmy_context * context) {
     CHECK(shimmy_context_seq_copy(context, 0, 3, 0, -1) == SHIMMY_OK);
     CHECK(shimmy_context_seq_range(context, 3, &first, &last) == SHIMMY_OK && last > 0);
     CHECK(shimmy_context_seq_copy(context, 0, 3, 0, -1) == SHIMMY_E_INVALID);
+    int32_t n_freed = -1;
+    CHECK(shimmy_context_seq_leave(context, 3, &n_freed) == SHIMMY_OK && n_freed >= 0);
+    CHECK(shimmy_context_seq_leave(context, 4, &n_freed) == SHIMMY_E_INVALID);
     shimmy_context_seq_remove(context, 3, 5, -1);  // not in every memory
     CHECK(shimmy_context_seq_remove(context, 3, 0, -1) == SHIMMY_OK);
     CHECK(shimmy_context_seq_remove(context, 4, 0, -1) == SHIMMY_E_INVALID);

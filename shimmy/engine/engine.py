@@ -11,8 +11,9 @@ from queue import SimpleQueue
 from shimmy.engine.answers import Answers, Emit, cancelled
 from shimmy.engine.embedding import EmbeddingQueue
 from shimmy.engine.embedding_job import EmbeddingJob
+from shimmy.engine.memory import max_idle, sharing_of
 from shimmy.engine.pacer import Pacer
-from shimmy.engine.prefix_cache import PrefixCache, can_copy, can_fork, max_idle
+from shimmy.engine.prefix_cache import PrefixCache
 from shimmy.engine.scheduler import Part, Scheduler
 from shimmy.engine.sequence import Sequence
 from shimmy.engine.spill import Spill
@@ -48,7 +49,7 @@ class Engine:
     ) -> None:
         """``n_ctx``: the most tokens of one sequence; ``max_step_s``: the longest step while others decode.
 
-        ``cache_ram``: most bytes of the host's memory for prefixes that had to leave the cells.
+        ``cache_ram``: most bytes of the host's memory for prefixes that had to leave the cells, and for checkpoints.
         ``adapters``: those that the sequences' sets name by index. ``send_frame`` takes steps that native code has made a frame of
         (worker/protocol.py), in place of ``emit`` and in the same order.
         """
@@ -57,9 +58,7 @@ class Engine:
         cache = PrefixCache(
             context,
             n_seq_max=facts.n_seq_max,
-            fork=can_fork(facts),
-            copy=can_copy(facts, model.facts.n_swa),
-            unified=facts.kv_unified,
+            sharing=sharing_of(facts, model.facts.n_swa),
             max_parked=max(facts.n_ctx // 2, 1),
             max_idle=max_idle(facts),
             spill=self._spill,

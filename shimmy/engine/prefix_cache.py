@@ -2,8 +2,8 @@
 
 Each finished sequence keeps its sequence id and becomes a leaf. A prompt that continues a leaf takes the leaf over; a prompt
 that shares only a beginning forks from it by ``seq_copy``, which in a unified attention cache copies no K or V. What kind of
-memory allows that is an allow-list: forking a sliding window or a recurrent state gives wrong logits without any error.
-Of a recurrent state only the whole can be copied, at the very token up to which it was computed.
+memory bears what is an allow-list (memory.py). Where a beginning cannot be shared any more, a state that was saved at that point
+stands for what is gone (checkpoints.py).
 A prompt whose beginning a running sequence is just computing waits for it, so that what comes together is computed once.
 What has to leave the cells goes to the host's memory (spill.py) and comes back when a prompt begins like it.
 Cells belong to the set of LoRA adapters that computed them and to the partition of who asked: only a sequence of the same two
@@ -12,41 +12,21 @@ finds them.
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Iterable
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
-from shimmy.engine.prefixes import common_prefix, usable
+from shimmy.engine.checkpoints import Checkpoints
+from shimmy.engine.donors import Wait, best_running
+from shimmy.engine.leaves import Leaves
+from shimmy.engine.memory import Memory, Sharing
+from shimmy.engine.prefixes import common_prefix, sees, usable
 from shimmy.engine.sequence import Kin, Sequence
 from shimmy.engine.shares import Shares
 from shimmy.engine.spill import Spill, Spilled
 from shimmy.errors import ShimmyError
-from shimmy.types import ContextFacts
 
 MIN_FORK = 8  # shared tokens below which a fork saves less than its scan over the cells costs
 MIN_SPILL = 32  # tokens below which computing them again costs little
-# Most parked tokens where every step runs over all cells: those of a sequence that nobody computes with cost each token of each
-# other one 1 to 8 ns a head and layer, 40 % of all time for 4,000 of them (docs/performance.md).
-_MOST_IN_THE_WAY = 256
-
-
-class Memory(Protocol):
-    """The part of native.context.Context that moves cells."""
-
-    def seq_remove(self, seq_id: int, first: int = 0, end: int = -1) -> None:
-        """Drop positions first..end-1 (-1: to its end) of a sequence."""
-
-    def seq_copy(self, source: int, target: int, end: int = -1) -> None:
-        """Let the empty sequence ``target`` share positions 0..end-1 of ``source``."""
-
-    def state_size(self, seq_id: int) -> int:
-        """Bytes of what ``save_state`` gives."""
-
-    def save_state(self, seq_id: int) -> bytearray:
-        """All that a sequence holds."""
-
-    def restore_state(self, seq_id: int, state: bytearray) -> None:
-        """Put it into a sequence, in place of what that holds. Raises ShimmyError where there is no room; then it is empty."""
 
 
 class Lease(NamedTuple):
@@ -56,46 +36,11 @@ class Lease(NamedTuple):
     n_cached: int
 
 
-class Wait(NamedTuple):
-    """The ``donor`` is about to compute the first ``n`` tokens of another prompt; ``exact``: they can be had only at that token."""
-
-    donor: Sequence
-    n: int
-    exact: bool
-
-    @property
-    def goes_on(self) -> bool:
-        """Whether those tokens are still to come: the donor is at work, and not there yet."""
-        return self.donor.seq_id >= 0 and self.donor.n_past < self.n
-
-
-def can_fork(facts: ContextFacts) -> bool:
-    """Whether a sequence of this memory may be shared from any position: full attention in one unified cache."""
-    return facts.memory_kind == "attention" and facts.kv_unified
-
-
-def can_copy(facts: ContextFacts, n_swa: int) -> bool:
-    """Whether all that a sequence of this memory holds may be given to another.
-
-    A sliding window could be, but llama.cpp takes no cell back that has left the window while two sequences hold it, and has made
-    room for the windows alone: copies of a long prompt would fill it.
-    """
-    split = facts.memory_kind == "attention" and not facts.kv_unified
-    return split or (facts.memory_kind in {"recurrent", "hybrid"} and not n_swa)
-
-
-def max_idle(facts: ContextFacts) -> int:
-    """Most tokens to leave in cells that nobody computes with, where there is another place for them."""
-    half = max(facts.n_ctx // 2, 1)
-    return min(half, _MOST_IN_THE_WAY) if facts.kv_unified and facts.memory_kind != "recurrent" else half
-
-
 class PrefixCache:
     """Owns all sequence ids of a context: free, leased to a running sequence, or a leaf. Engine thread only.
 
     max_parked: most tokens that leaves may hold together, but for the newest, a conversation of any length.
     spill: where what has to leave the cells goes; None: nowhere. max_idle: beyond so many tokens leaves go there, if it takes them.
-    fork, copy: what may be shared of a sequence, any beginning or only the whole; unified: a copy takes no cells of its own.
     """
 
     def __init__(
@@ -103,26 +48,27 @@ class PrefixCache:
         memory: Memory,
         *,
         n_seq_max: int,
-        fork: bool,
-        copy: bool = False,
-        unified: bool = True,
+        sharing: Sharing,
         max_parked: int,
         max_idle: int | None = None,
         spill: Spill | None = None,
     ) -> None:
         self._memory = memory
-        self._fork = fork
-        self._copy = copy
-        self._unified = unified
+        self._sharing = sharing
+        self._fork = sharing.fork
         self._max_parked = max_parked
         self._max_idle = max_parked if max_idle is None else max_idle
         self._spill = spill
+        self.checkpoints = Checkpoints(memory, sharing, spill)
         self._free = list(range(n_seq_max - 1, -1, -1))
-        self._leaves: OrderedDict[int, list[int]] = OrderedDict()  # least recently used first
-        self._leaf_kin: dict[int, Kin] = {}  # of each leaf
+        self._leaves = Leaves()
         self._leased: set[int] = set()
         self._shares = Shares()
-        self.parked = 0
+
+    @property
+    def parked(self) -> int:
+        """Tokens of all leaves."""
+        return self._leaves.n_tokens
 
     def lease(self, sequence: Sequence, running: Iterable[Sequence]) -> Lease | Wait | None:
         """An id for the sequence with as much of its prompt as is cached; None when all ids are at work.
@@ -133,16 +79,25 @@ class PrefixCache:
         if not sequence.cache_prompt:
             return self._empty()
         leaf, n_leaf = self._best_leaf(sequence.tokens, sequence.kin)
-        whole = leaf >= 0 and n_leaf == len(self._leaves[leaf])
-        lender, n_lent, wait = self._best_running(sequence, running)
+        whole = leaf >= 0 and n_leaf == len(self._leaves.tokens[leaf])
+        running = list(running)
+        lender, n_lent, wait = best_running(sequence, running, self._sharing, self._can_fork)
         spilled, n_spilled = self._best_spilled(sequence)
-        if wait is not None and wait.n - max(n_leaf, n_lent, n_spilled) >= MIN_FORK:
+        n_best = max(n_leaf, n_lent, n_spilled)
+        checkpoint, n_saved = self._best_checkpoint(sequence, running, n_best)
+        if wait is not None and wait.n - max(n_best, n_saved) >= MIN_FORK:
             return wait
-        if n_spilled - max(n_leaf, n_lent) >= MIN_FORK:
-            if (lease := self._bring_back(spilled, n_spilled)) is not None:
+        if max(n_saved, n_spilled) - max(n_leaf, n_lent) >= MIN_FORK:
+            lease = None
+            if n_saved:
+                lease = self._resume(checkpoint, n_saved, sequence, running)
+                spilled, n_spilled = self._best_spilled(sequence)  # also gone, perhaps, if that failed
+            if lease is None and n_spilled - max(n_leaf, n_lent) >= MIN_FORK:
+                lease = self._bring_back(spilled, n_spilled)
+            if lease is not None:
                 return lease
             leaf, n_leaf = self._best_leaf(sequence.tokens, sequence.kin)  # the one before may have had to go
-            whole = leaf >= 0 and n_leaf == len(self._leaves[leaf])
+            whole = leaf >= 0 and n_leaf == len(self._leaves.tokens[leaf])
         if n_lent > n_leaf and n_lent >= MIN_FORK:
             return self._fork_from(lender, n_lent)
         if whole:
@@ -154,13 +109,8 @@ class PrefixCache:
         seq_id, sequence.seq_id = sequence.seq_id, -1
         self._leased.discard(seq_id)
         if sequence.n_past and sequence.cache_prompt:
-            self._leaves[seq_id] = sequence.tokens[: sequence.n_past]
-            self._leaf_kin[seq_id] = sequence.kin
-            self.parked += sequence.n_past
-            while self.parked > self._max_idle and self._spill_oldest(keep=seq_id):
-                pass
-            while self.parked > self._max_parked and self.evict(keep=seq_id):
-                pass
+            self._leaves.park(seq_id, sequence.tokens[: sequence.n_past], sequence.kin)
+            self._trim(keep=seq_id)
         else:
             self._forget(seq_id)
 
@@ -175,10 +125,25 @@ class PrefixCache:
         for seq_id in self._leaves:
             if seq_id != keep:
                 self._spill_leaf(seq_id)
-                self._unpark(seq_id)
+                self._leaves.unpark(seq_id)
                 self._forget(seq_id)
                 return True
         return False
+
+    def give_way(self, keep: int = -1) -> bool:
+        """Free cells: what nobody sees any more, else a leaf other than ``keep``. False: there is neither."""
+        if self._sharing.window and sum(self._memory.seq_leave(seq_id) for seq_id in [*self._leaves, *self._leased]):
+            return True
+        return self.evict(keep)
+
+    def seen(self, sequence: Sequence, running: Iterable[Sequence]) -> int:
+        """How many tokens of a prompt others began with, whether they can be used or not."""
+        if self._sharing.is_free or self._spill is None:
+            return 0
+        there = [tokens for _, tokens in self._leaves.of(sequence.kin)]
+        there += [other.tokens for other in running if other.kin == sequence.kin and other is not sequence]
+        found = max((common_prefix(sequence.tokens, tokens) for tokens in there), default=0)
+        return max(found, self._spill.seen(sequence.tokens, sequence.kin))
 
     def used(self, running: Iterable[Sequence]) -> int:
         """Cells that hold something of a leaf or of these sequences, each counted once."""
@@ -189,28 +154,57 @@ class PrefixCache:
         everyone = sorted([*self._free, *self._leaves, *self._leased])
         if everyone != list(range(n_seq_max)):
             raise AssertionError(f"sequence ids are lost or doubled: {everyone}")
-        if self.parked != sum(map(len, self._leaves.values())):
-            raise AssertionError("the count of parked tokens is wrong")
-        if self._leaf_kin.keys() != self._leaves.keys():
-            raise AssertionError("a leaf belongs to nobody, or somebody has no leaf")
+        self._leaves.check()
 
     def _best_leaf(self, tokens: list[int], kin: Kin) -> tuple[int, int]:
         best, best_n = -1, 0
-        for seq_id, cached in self._leaves.items():
-            if self._leaf_kin[seq_id] != kin:
-                continue
-            if (n := usable(tokens, cached, fork=self._fork)) > best_n:
+        for seq_id, cached in self._leaves.of(kin):
+            n = usable(tokens, cached, fork=self._fork)
+            if n > best_n and (n == len(cached) or self._can_fork(seq_id, n)):
                 best, best_n = seq_id, n
         return best, best_n
 
+    def _can_fork(self, seq_id: int, n: int) -> bool:
+        """Whether what the first ``n`` tokens' window needs is still there, where forking is possible at all."""
+        window = self._sharing.window
+        return self._fork and (not window or sees(self._memory.seq_range(seq_id)[0], n, window))
+
     def _best_spilled(self, sequence: Sequence) -> tuple[int, int]:
-        return (-1, 0) if self._spill is None else self._spill.best(sequence.tokens, sequence.kin, fork=self._fork)
+        if self._spill is None:
+            return -1, 0
+        return self._spill.best(sequence.tokens, sequence.kin, fork=self._fork, window=self._sharing.window)
+
+    def _best_checkpoint(self, sequence: Sequence, running: list[Sequence], n_best: int) -> tuple[int, int]:
+        """The partial state of most tokens whose full attention is in cells or can be brought there; worth more than ``n_best``."""
+        if self._spill is None or not self._sharing.partial:
+            return -1, 0
+        for key, n in self._spill.checkpoints(sequence.tokens, sequence.kin, n_best + MIN_FORK - 1):
+            if self._holder(sequence, running, n) >= 0 or self._spill.longest(sequence.tokens, sequence.kin)[1] >= n:
+                return key, n
+        return -1, 0
+
+    def _holder(self, sequence: Sequence, running: list[Sequence], n: int) -> int:
+        """An id whose full attention has the first ``n`` tokens of a prompt; -1: there is none."""
+        tokens, kin = sequence.tokens, sequence.kin
+        for seq_id, cached in self._leaves.of(kin):
+            if common_prefix(tokens, cached) >= n:
+                return seq_id
+        for other in running:
+            if other.kin == kin and other.n_past >= n and common_prefix(tokens, other.tokens) >= n:
+                return other.seq_id
+        return -1
+
+    def _trim(self, keep: int) -> None:
+        while self.parked > self._max_idle and self._spill_oldest(keep):
+            pass
+        while self.parked > self._max_parked and self.evict(keep):
+            pass
 
     def _spill_oldest(self, keep: int) -> bool:
         """Take the least recently used leaf out of the cells that loses nothing by it; False where there is none but ``keep``."""
         for leaf in self._leaves:
             if leaf != keep and self._spill_leaf(leaf):
-                self._unpark(leaf)
+                self._leaves.unpark(leaf)
                 self._forget(leaf)
                 return True
         return False
@@ -219,7 +213,7 @@ class PrefixCache:
         """Save what a leaf holds, unless others have it, too, or it is quickly computed. False: it could not be saved."""
         if self._spill is None:
             return False
-        tokens = self._leaves[leaf]
+        tokens = self._leaves.tokens[leaf]
         if len(tokens) < MIN_SPILL or self._is_elsewhere(leaf):
             return True
         if not self._spill.make_room(self._memory.state_size(leaf)):
@@ -228,82 +222,84 @@ class PrefixCache:
             state = self._memory.save_state(leaf)
         except (ShimmyError, MemoryError):
             return False
-        self._spill.put(Spilled(tokens, self._leaf_kin[leaf], state))
+        self._spill.put(Spilled(tokens, self._leaves.kin(leaf), state))
         return True
 
     def _is_elsewhere(self, leaf: int) -> bool:
         """Whether another leaf, or what is spilled already, begins with all of this one."""
         assert self._spill is not None
-        tokens, kin = self._leaves[leaf], self._leaf_kin[leaf]
-        others = (other for other in self._leaves if other != leaf and self._leaf_kin[other] == kin)
-        if self._fork and any(common_prefix(tokens, self._leaves[other]) == len(tokens) for other in others):
-            return True
-        return self._spill.has(tokens, kin, fork=self._fork)
+        tokens, kin = self._leaves.tokens[leaf], self._leaves.kin(leaf)
+        is_free = self._sharing.is_free
+        return (is_free and self._leaves.holds(tokens, kin, other_than=leaf)) or self._spill.has(
+            tokens, kin, fork=is_free
+        )
 
     def _bring_back(self, key: int, n: int) -> Lease | None:
         """The first ``n`` tokens of what is spilled, in cells again; None where there is no id or no room for them."""
         assert self._spill is not None
         spilled = self._spill.use(key)
-        seq_id = self._free_id(keep=-1)
+        seq_id = self._filled(lambda target: self._memory.restore_state(target, spilled.state))
         if seq_id is None:
             return None
-        while True:
-            try:
-                self._memory.restore_state(seq_id, spilled.state)
-                break
-            except ShimmyError:
-                if not self.evict():
-                    self._leased.discard(seq_id)
-                    self._forget(seq_id)
-                    return None
         if n < len(spilled.tokens):
             self._memory.seq_remove(seq_id, n)
-        else:
+        elif not spilled.checkpoint:
             self._spill.drop(key)  # it grows, and is saved again when it has to go
         return Lease(seq_id, n)
 
-    def _best_running(self, sequence: Sequence, running: Iterable[Sequence]) -> tuple[int, int, Wait | None]:
-        """The id that can lend most now, how much that is, and who will be able to lend most.
+    def _resume(self, key: int, n: int, sequence: Sequence, running: list[Sequence]) -> Lease | None:
+        """The first ``n`` tokens of a prompt from a partial state, with what others hold of full attention."""
+        assert self._spill is not None
+        state = self._spill.use(key).state
+        source = self._holder(sequence, running, n)
+        if source < 0:
+            whole, _ = self._spill.longest(sequence.tokens, sequence.kin)
+            spilled = self._spill.use(whole)
+            restored = self._filled(lambda target: self._memory.restore_state(target, spilled.state))
+            if restored is None:
+                return None
+            source = restored
+            self._leased.discard(source)
+            self._leaves.park(source, spilled.tokens, spilled.kin)
+        target = self._filled(lambda empty: self._memory.seq_fork(source, empty, n, state), keep=source)
+        if target is None:
+            return None
+        self._shares.copied(source, target, n)
+        self._leaves.use(source)
+        self._trim(keep=source)
+        return Lease(target, n)
 
-        Only an older sequence is waited for: they are few and each gets there or ends, while newer ones may come for ever.
-        """
-        lender, n_lent, wait = -1, 0, None
-        if not (self._fork or self._copy):
-            return lender, n_lent, wait
-        tokens, age = sequence.tokens, (sequence.submitted_at, sequence.id)
-        for other in running:
-            if other.kin != sequence.kin:
-                continue
-            n_common = min(common_prefix(tokens, other.tokens), len(tokens) - 1)
-            n = min(n_common, other.n_past)
-            if n > n_lent and (self._fork or n == other.n_past):
-                lender, n_lent = other.seq_id, n
-            older = (other.submitted_at, other.id) < age
-            if older and n_common > max(other.n_past, 0 if wait is None else wait.n):
-                wait = Wait(other, n_common, exact=not self._fork)
-        return lender, n_lent, wait
+    def _filled(self, fill: Callable[[int], None], keep: int = -1) -> int | None:
+        """An id that ``fill`` has put something into; None where there is no id, or no room although all but ``keep`` gave way."""
+        seq_id = self._free_id(keep)
+        while seq_id is not None:
+            try:
+                fill(seq_id)
+            except ShimmyError:
+                if not self.give_way(keep):
+                    self._leased.discard(seq_id)
+                    self._forget(seq_id)
+                    return None
+            else:
+                return seq_id
+        return None
 
     def _forget(self, seq_id: int) -> None:
         self._memory.seq_remove(seq_id)
         self._shares.removed(seq_id)
         self._free.append(seq_id)
 
-    def _unpark(self, leaf: int) -> None:
-        self.parked -= len(self._leaves.pop(leaf))
-        del self._leaf_kin[leaf]
-
     def _take_over(self, leaf: int, n: int) -> Lease:
-        self._unpark(leaf)
+        self._leaves.unpark(leaf)
         self._leased.add(leaf)
         return Lease(leaf, n)
 
     def _fork_from(self, source: int, n: int) -> Lease | None:
-        if source in self._leaves:
-            self._leaves.move_to_end(source)
+        self._leaves.use(source)
         target = self._free_id(keep=source)
         if target is not None:
             self._memory.seq_copy(source, target, n)
-            if self._unified:
+            if self._sharing.unified:
                 self._shares.copied(source, target, n)
             return Lease(target, n)
         if source not in self._leaves:

@@ -17,6 +17,12 @@ def common_prefix(a: list[int], b: list[int]) -> int:
     return at
 
 
+def begins_with(tokens: list[int], beginning: list[int]) -> bool:
+    """Whether ``tokens`` begin with all of ``beginning``."""
+    n = len(beginning)
+    return n <= len(tokens) and tokens[:8] == beginning[:8] and common_prefix(tokens, beginning) == n
+
+
 def usable(prompt: list[int], cached: list[int], *, fork: bool) -> int:
     """How many tokens of ``cached`` a prompt can go on from; without ``fork`` all or none.
 
@@ -24,3 +30,8 @@ def usable(prompt: list[int], cached: list[int], *, fork: bool) -> int:
     """
     n = min(common_prefix(prompt, cached), len(prompt) - 1)
     return n if fork or n == len(cached) else 0
+
+
+def sees(first: int, n: int, window: int) -> bool:
+    """Whether the token after ``n`` others finds all that it sees, where layers with a ``window`` hold positions from ``first`` on."""
+    return not window or first <= max(0, n - window + 1)

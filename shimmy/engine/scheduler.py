@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import deque
 from typing import NamedTuple
 
+from shimmy.engine.donors import Wait
 from shimmy.engine.pacer import Pacer
-from shimmy.engine.prefix_cache import Lease, PrefixCache, Wait
+from shimmy.engine.prefix_cache import Lease, PrefixCache
 from shimmy.engine.rotation import Rotation
 from shimmy.engine.sequence import Sequence
 
@@ -30,9 +31,6 @@ class Scheduler:
         self.running: list[Sequence] = []
         self._parallel = min(parallel, n_batch)  # all of them decode in one step
         self._n_batch = n_batch
-        self._stops: dict[
-            int, int
-        ] = {}  # sequence id -> tokens after which its prefill pauses for those who wait for them
         self.prefix_hits = 0
         self.tokens_cached = 0
         self.preemptions = 0
@@ -73,7 +71,9 @@ class Scheduler:
         ran. After a pause nobody enters before somebody has finished: the paused sequence would take the cells that it gave.
         """
         entered: list[Sequence] = []
-        self._stops.clear()
+        for sequence in self.running:
+            if sequence.pauses:
+                self.cache.checkpoints.reach(sequence)
         places = 0 if self._full else self._parallel - len(self.running)
         for sequence in list(self.waiting) if places > 0 else ():
             if places == 0:
@@ -96,8 +96,7 @@ class Scheduler:
     def _hold(self, sequence: Sequence, wait: Wait) -> None:
         sequence.wait = wait
         if wait.exact:
-            donor = wait.donor.seq_id
-            self._stops[donor] = min(wait.n, self._stops.get(donor, wait.n))
+            self.cache.checkpoints.pause_for(wait.donor, wait.n)
 
     def _start(self, sequence: Sequence, lease: Lease, now: float) -> None:
         self.waiting.remove(sequence)
@@ -107,6 +106,7 @@ class Scheduler:
             sequence.n_cached = lease.n_cached
             self.prefix_hits += lease.n_cached > 0
             self.tokens_cached += lease.n_cached
+        self.cache.checkpoints.choose(sequence, self.cache.seen(sequence, self.running))
         self.running.append(sequence)
 
     def plan(self, now: float) -> list[Part]:
@@ -125,18 +125,18 @@ class Scheduler:
         for sequence in running:
             if sequence.n_pending > 1 and room > 0:
                 n = min(sequence.n_pending, room)
-                if (stop := self._stops.get(sequence.seq_id)) is not None:
-                    n = min(n, stop - sequence.n_past)
+                if sequence.pauses:
+                    n = min(n, sequence.pauses[0] - sequence.n_past)
                 parts.append(Part(sequence, n))
                 room -= n
         return parts
 
     def make_room(self) -> Sequence | None:
-        """Free cells after a step found none: a cached leaf, else pause the youngest of several sequences.
+        """Free cells after a step found none: of a cached leaf, else pause the youngest of several sequences.
 
         Returns the only running sequence when nothing else is left to give way: it has filled the cache itself.
         """
-        if self.cache.evict():
+        if self.cache.give_way():
             return None
         if len(self.running) == 1:
             return self.running[0]

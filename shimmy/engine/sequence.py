@@ -10,7 +10,7 @@ from shimmy.engine.output import TextOutput
 from shimmy.types import FinishReason, LoraSet, Timings, Usage
 
 if TYPE_CHECKING:
-    from shimmy.engine.prefix_cache import Wait
+    from shimmy.engine.donors import Wait
     from shimmy.native.chat import ChatParser
     from shimmy.native.sampler import Sampler
 
@@ -41,6 +41,7 @@ class Sequence:
         "n_prompt",
         "output",
         "parser",
+        "pauses",
         "progress",
         "sampler",
         "seq_id",
@@ -83,6 +84,7 @@ class Sequence:
         self.kin: Kin = (lora, partition)  # who may use its cells, and whose it may use
         self.progress = progress  # say how far the prompt is computed
         self.logprobs: Logprobs | None = None  # where they are asked for; set when it is taken in
+        self.pauses: list[int] = []  # points of the prompt, in order, at which a step ends; the checkpoints'
         self.wait: Wait | None = None  # for what it is held back; the scheduler's
         self.submitted_at = submitted_at
         self.started_at = 0.0

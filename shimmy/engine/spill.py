@@ -1,4 +1,4 @@
-"""What had to leave the KV cache, kept in the host's memory until somebody goes on with it.
+"""What had to leave the KV cache, and what was saved of it on the way, kept in the host's memory until somebody goes on with it.
 
 Copying the cells of a prefix out and back is hundreds of times faster than computing them (docs/performance.md), and cells that
 nobody computes with make every step slower while they stay.
@@ -6,69 +6,128 @@ nobody computes with make every step slower while they stay.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections.abc import Iterator
 from typing import NamedTuple
 
-from shimmy.engine.prefixes import common_prefix, usable
+from shimmy.engine.prefixes import begins_with, common_prefix, sees, usable
 from shimmy.engine.sequence import Kin
 
 _MAX_ENTRIES = 1024  # each prompt is compared with all of them
 
 
 class Spilled(NamedTuple):
-    """The tokens of a prefix, who may use it, and the state that Memory.save_state gave."""
+    """The tokens of a prefix, who may use it, and the state that Memory.save_state gave.
+
+    checkpoint: it was saved while the sequence went on, for whoever comes by that point again; partial: it holds no full attention.
+    """
 
     tokens: list[int]
     kin: Kin
     state: bytearray
+    checkpoint: bool = False
+    partial: bool = False
+
+
+class _Entry:
+    """What is kept, how often it was used, and what it is worth: the least is given up first."""
+
+    __slots__ = ("n_uses", "spilled", "worth")
+
+    def __init__(self, spilled: Spilled) -> None:
+        self.spilled = spilled
+        self.n_uses = 1
+        self.worth = 0.0
 
 
 class Spill:
-    """Prefixes within ``max_bytes``, the least recently used given up first. Engine thread only."""
+    """Prefixes within ``max_bytes``. Engine thread only.
+
+    What is given up first is what saves the fewest tokens a byte, counting each use, where not being used costs all of them their
+    worth in time (Cherkasova, "Improving WWW proxies performance with greedy-dual-size-frequency caching policy").
+    """
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._entries: OrderedDict[int, Spilled] = OrderedDict()  # least recently used first
+        self._entries: dict[int, _Entry] = {}
         self._n_put = 0
+        self._lost_worth = 0.0  # of the last that was given up
         self.n_bytes = 0
 
     def make_room(self, n_bytes: int) -> bool:
-        """Give up old prefixes until there is room for a state of so many bytes; False where it is too large for all of it."""
+        """Give up prefixes until there is room for a state of so many bytes; False where it is too large for all of it."""
         if n_bytes > self._max_bytes:
             return False
         while self.n_bytes + n_bytes > self._max_bytes or len(self._entries) >= _MAX_ENTRIES:
-            self.drop(next(iter(self._entries)))
+            least = min(self._entries, key=lambda key: self._entries[key].worth)
+            self._lost_worth = self._entries[least].worth
+            self.drop(least)
         return True
 
     def put(self, spilled: Spilled) -> None:
         """Keep a prefix, for which there is room."""
         self._n_put += 1
-        self._entries[self._n_put] = spilled
+        entry = self._entries[self._n_put] = _Entry(spilled)
+        self._appraise(entry)
         self.n_bytes += len(spilled.state)
 
-    def best(self, tokens: list[int], kin: Kin, *, fork: bool) -> tuple[int, int]:
-        """The key of the prefix with most that a prompt can use, and how much that is; (-1, 0) where there is none."""
+    def best(self, tokens: list[int], kin: Kin, *, fork: bool, window: int = 0) -> tuple[int, int]:
+        """The key of the whole prefix with most that a prompt can use, and how much that is; (-1, 0) where there is none."""
         best, best_n = -1, 0
-        for key, spilled in self._entries.items():
-            if spilled.kin == kin and (n := usable(tokens, spilled.tokens, fork=fork)) > best_n:
+        for key, spilled in self._of(kin):
+            if spilled.partial:
+                continue
+            n = usable(tokens, spilled.tokens, fork=fork)
+            if n > best_n and sees(max(0, len(spilled.tokens) - window), n, window):
                 best, best_n = key, n
         return best, best_n
+
+    def checkpoints(self, tokens: list[int], kin: Kin, more_than: int) -> list[tuple[int, int]]:
+        """Keys of the partial prefixes of more tokens than so many that a prompt goes on from, and how many, the longest first."""
+        found = [
+            (key, len(spilled.tokens))
+            for key, spilled in self._of(kin)
+            if spilled.partial and more_than < len(spilled.tokens) < len(tokens) and begins_with(tokens, spilled.tokens)
+        ]
+        return sorted(found, key=lambda one: -one[1])
+
+    def longest(self, tokens: list[int], kin: Kin) -> tuple[int, int]:
+        """The key of the prefix with the longest beginning in common that is whole, usable there or not, and how long that is."""
+        whole = [(key, usable(tokens, one.tokens, fork=True)) for key, one in self._of(kin) if not one.partial]
+        return max(whole, key=lambda one: one[1], default=(-1, 0))
+
+    def seen(self, tokens: list[int], kin: Kin) -> int:
+        """The length of the longest beginning that a prompt has in common with a prefix, usable or not."""
+        return max((common_prefix(tokens, one.tokens) for _, one in self._of(kin)), default=0)
+
+    def is_near(self, tokens: list[int], kin: Kin, distance: int) -> bool:
+        """Whether there is a checkpoint fewer than so many tokens before the end of these."""
+        return any(
+            one.checkpoint and 0 <= len(tokens) - len(one.tokens) < distance and begins_with(tokens, one.tokens)
+            for _, one in self._of(kin)
+        )
 
     def has(self, tokens: list[int], kin: Kin, *, fork: bool) -> bool:
         """Whether all of a prefix is here already, with ``fork`` also as the beginning of a longer one."""
         return any(
-            spilled.kin == kin
-            and common_prefix(tokens, spilled.tokens) == len(tokens)
-            and (fork or len(spilled.tokens) == len(tokens))
-            for spilled in self._entries.values()
+            not one.partial and (fork or len(one.tokens) == len(tokens)) and begins_with(one.tokens, tokens)
+            for _, one in self._of(kin)
         )
 
     def use(self, key: int) -> Spilled:
-        """A prefix, which stays; it is the last one to be given up now."""
-        self._entries.move_to_end(key)
-        return self._entries[key]
+        """A prefix, which stays, and is worth more now."""
+        entry = self._entries[key]
+        entry.n_uses += 1
+        self._appraise(entry)
+        return entry.spilled
 
     def drop(self, key: int) -> None:
         """Give a prefix up; one that is here no longer is ignored."""
-        if (spilled := self._entries.pop(key, None)) is not None:
-            self.n_bytes -= len(spilled.state)
+        if (entry := self._entries.pop(key, None)) is not None:
+            self.n_bytes -= len(entry.spilled.state)
+
+    def _of(self, kin: Kin) -> Iterator[tuple[int, Spilled]]:
+        return ((key, entry.spilled) for key, entry in self._entries.items() if entry.spilled.kin == kin)
+
+    def _appraise(self, entry: _Entry) -> None:
+        spilled = entry.spilled
+        entry.worth = self._lost_worth + entry.n_uses * len(spilled.tokens) / max(len(spilled.state), 1)

@@ -239,8 +239,25 @@ class Context:
         check(library().shimmy_context_seq_remove(self._handle, seq_id, first, end))
 
     def seq_copy(self, source: int, target: int, end: int = -1) -> None:
-        """Let the empty sequence ``target`` share positions 0..end-1 (-1: all) of ``source``."""
+        """Let the empty sequence ``target`` share positions 0..end-1 (-1: all) of ``source``.
+
+        Raises InvalidRequest where the memory cannot, or a window has left what position ``end`` sees.
+        """
         check(library().shimmy_context_seq_copy(self._handle, source, target, 0, end))
+
+    def seq_fork(self, source: int, target: int, n: int, state: bytes | bytearray) -> None:
+        """Let the empty ``target`` be what ``source`` was after ``n`` tokens, when the partial ``state`` was saved.
+
+        Raises InvalidRequest (param "state") as ``restore_state`` does; then ``target`` is empty.
+        """
+        with ffi.from_buffer("uint8_t[]", state) as data:
+            check(library().shimmy_context_seq_fork(self._handle, source, target, n, data, len(state)))
+
+    def seq_leave(self, seq_id: int) -> int:
+        """Let go of what a sequence does not see any more in layers with a window; how many of their cells came free."""
+        n_freed = ffi.new("int32_t *")
+        check(library().shimmy_context_seq_leave(self._handle, seq_id, n_freed))
+        return int(n_freed[0])
 
     def seq_range(self, seq_id: int) -> tuple[int, int]:
         """First and last position of a sequence, (-1, -1) when empty."""

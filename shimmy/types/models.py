@@ -133,6 +133,8 @@ class ContextFacts(msgspec.Struct, frozen=True):
     n_ctx_seq  the most tokens of one sequence
     device_sampling  whether rows may be narrowed where they are computed
     memory     the model's and the context's, by device and buffer
+    window     tokens that some layers see, where cells of these layers can be shared; else 0
+    forks_with_state  whether a beginning can be shared where a partial state was saved at its end
     """
 
     n_ctx: int
@@ -146,6 +148,8 @@ class ContextFacts(msgspec.Struct, frozen=True):
     memory_kind: Literal["attention", "sliding_window", "recurrent", "hybrid", "other", "none"]
     memory: list[BufferMemory] = []
     device_sampling: bool = False
+    window: int = 0
+    forks_with_state: bool = False
 
 
 class ModelInfo(msgspec.Struct, frozen=True):

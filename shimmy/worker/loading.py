@@ -179,11 +179,15 @@ def template_reason(error: TemplateFailed) -> str:
 
 
 def _n_seq_max(params: ContextParams, facts: ModelFacts) -> int:
-    """Sequence ids cost nothing in a cache that shares cells; in other memories each has its own, so only what is used."""
+    """Sequence ids cost nothing in a cache that shares cells; in other memories each has its own, so only what is used.
+
+    A window's worth of cells each costs less than what finished prompts save who comes next: as many again.
+    """
     if params.n_seq_max:
         return max(params.n_seq_max, params.parallel)
-    shares = params.kv_unified and not (facts.n_swa or facts.is_recurrent or facts.is_hybrid)
-    return max(N_SEQ_MAX, params.parallel) if shares else params.parallel
+    if not params.kv_unified or facts.is_recurrent or facts.is_hybrid:
+        return params.parallel
+    return 2 * params.parallel if facts.n_swa else max(N_SEQ_MAX, params.parallel)
 
 
 def _longest_request(n_ctx_seq: int, params: ContextParams, facts: ModelFacts) -> int:

@@ -89,7 +89,9 @@ class RunningEngine:
         adapters: Items[Adapter] = (),
         turn_s: float = 0.1,
         cache_ram: int = 0,
+        checked: bool = False,
     ) -> None:
+        """``checked``: ids, cells and counts are looked at before each step but the repeated ones."""
         self.model = model
         self.context = context
         self.n_ctx = n_ctx or context.facts.n_ctx_seq
@@ -113,6 +115,8 @@ class RunningEngine:
             pacer = Pacer(1e-9, 1e-9)
             pacer.observe(64, 0, 1.0)
             self.engine._scheduler.pacer = pacer
+        if checked:
+            self._check_before_steps()
         self._thread = threading.Thread(target=self._run, name="engine")
 
     def _run(self) -> None:
@@ -155,9 +159,23 @@ class RunningEngine:
         cache.check(self.context.facts.n_seq_max)
         for seq_id in cache._free:
             assert self.context.seq_range(seq_id) == (-1, -1)
-        for seq_id, tokens in cache._leaves.items():
+        for seq_id, tokens in cache._leaves.tokens.items():
             assert self.context.seq_range(seq_id)[1] == len(tokens) - 1
         assert cache._leased == {sequence.seq_id for sequence in scheduler.running}
+        for sequence in scheduler.running:
+            assert self.context.seq_range(sequence.seq_id)[1] == sequence.n_past - 1
+
+    def _check_before_steps(self) -> None:
+        scheduler = self.engine._scheduler
+        admit = scheduler.admit
+
+        def checked(now: float) -> list[Sequence]:
+            self.check()
+            entered = admit(now)
+            self.check()
+            return entered
+
+        scheduler.admit = checked  # type: ignore[method-assign]
 
     def submit(
         self,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from shimmy.native.model import Model
 from tests.contexts import MakeContext
 from tests.engine.running import RunningEngine, assert_same_greedy, generate_plainly, random_prompt, running
@@ -57,7 +59,7 @@ def test_a_prompt_that_only_shares_a_beginning_forks_where_that_is_safe(
     shared = random_prompt(wide_decoder, 100, seed=1)
     branches = [shared + random_prompt(wide_decoder, 9, seed=seed) for seed in (2, 3, 4)]
     references = [generate_plainly(wide_decoder, context, branch, N) for branch in branches]
-    forks = context.facts.memory_kind == "attention"
+    forks = context.facts.memory_kind in {"attention", "sliding_window"}
     with running(RunningEngine(wide_decoder, context)) as engine:
         first = engine.ask(branches[0], max_tokens=N)
         later = [engine.ask(branch, max_tokens=N) for branch in branches[1:]]
@@ -65,6 +67,47 @@ def test_a_prompt_that_only_shares_a_beginning_forks_where_that_is_safe(
         assert_same_greedy(answer.tokens, reference)
     for answer in later:
         assert answer.finished.usage.cached_tokens == (100 if forks else 0)
+
+
+def test_long_prompts_with_the_same_instructions_share_them_in_every_memory(
+    wide_decoder: Model, make_context: MakeContext
+) -> None:
+    """Also when somebody else has used the cells of what left the window, and no id holds just the instructions."""
+    context = make_context(wide_decoder, n_ctx=2048, n_seq_max=3, **WIDE)
+    shared = random_prompt(wide_decoder, 200, seed=1)
+    branches = [shared + random_prompt(wide_decoder, 150, seed=seed) for seed in range(2, 8)]
+    references = [generate_plainly(wide_decoder, context, branch, N) for branch in branches]
+    with running(RunningEngine(wide_decoder, context, cache_ram=1 << 30, checked=True)) as engine:
+        answers = [engine.ask(branch, max_tokens=N) for branch in branches[:4]]
+        together = [engine.submit(branch, max_tokens=N, progress=True) for branch in branches[4:]]
+        engine.wait(*together)
+    for answer, reference in zip([*answers, *together], references, strict=True):
+        assert_same_greedy(answer.tokens, reference)
+    forks = context.facts.memory_kind == "attention"
+    cached = [answer.finished.usage.cached_tokens for answer in [*answers, *together]]
+    assert cached == [0, 200 if forks or cached[1] else 0, 200, 200, 200, 200]
+    assert [answer.progress[0].processed for answer in together] == [200, 200]
+
+
+def test_a_turn_whose_answer_came_back_in_other_tokens_computes_only_from_there(
+    wide_decoder: Model, make_context: MakeContext
+) -> None:
+    context = make_context(wide_decoder, n_ctx=2048, n_seq_max=3, **WIDE)
+    prompt = random_prompt(wide_decoder, 200, seed=1)
+    turns = []
+    with running(RunningEngine(wide_decoder, context, cache_ram=1 << 30, checked=True)) as engine:
+        for turn in range(3):
+            answer = engine.ask(prompt, max_tokens=N)
+            turns.append((prompt, answer))
+            retold = random_prompt(wide_decoder, 3, seed=20 + turn)
+            prompt = [*prompt, *answer.tokens[:-3], *retold, *random_prompt(wide_decoder, 50, seed=30 + turn)]
+            engine.ask(random_prompt(wide_decoder, 300, seed=40 + turn))  # somebody else, who takes what is free
+    for said, answer in turns:
+        assert_same_greedy(answer.tokens, generate_plainly(wide_decoder, context, said, N))
+    for (before, _), (said, answer) in pairwise(turns):
+        cached = answer.finished.usage.cached_tokens
+        assert len(before) <= cached <= len(before) + N - 3
+        assert answer.finished.timings.prompt_n == len(said) - cached
 
 
 def test_the_same_prompt_again_is_answered_the_same(wide_decoder: Model, make_context: MakeContext) -> None:

@@ -7,7 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from shimmy.engine.prefix_cache import MIN_FORK, MIN_SPILL, Lease, PrefixCache, Wait
+from shimmy.engine.donors import Wait
+from shimmy.engine.memory import Sharing
+from shimmy.engine.prefix_cache import MIN_FORK, MIN_SPILL, Lease, PrefixCache
 from shimmy.engine.prefixes import common_prefix
 from shimmy.engine.sequence import Kin, Sequence
 from shimmy.engine.spill import Spill
@@ -26,19 +28,17 @@ PROMPTS = WORDS.map(lambda words: [token for word in words for token in word])
 class CacheMachine(RuleBasedStateMachine):
     """Sequences come, compute, draw, and leave in every order."""
 
-    fork = True
-    copy = False
+    sharing = Sharing(fork=True)
     running = Bundle("running")
 
     def __init__(self) -> None:
         super().__init__()
-        self.memory = ExactMemory(N_SEQ_MAX, fork=self.fork, copy=self.copy)
+        self.memory = ExactMemory(N_SEQ_MAX, self.sharing)
         spill = self.make_spill()
         self.cache = PrefixCache(
             self.memory,
             n_seq_max=N_SEQ_MAX,
-            fork=self.fork,
-            copy=self.copy,
+            sharing=self.sharing,
             max_parked=MAX_PARKED,
             spill=spill,
         )
@@ -58,35 +58,50 @@ class CacheMachine(RuleBasedStateMachine):
             return None
         if isinstance(lease, Wait):
             self.gains_by_waiting(sequence, lease)
+            if lease.exact:
+                self.cache.checkpoints.pause_for(lease.donor, lease.n)
             return None
         assert 0 <= lease.n_cached < len(prompt)
         assert cache_prompt or lease.n_cached == 0
         assert self.memory.cells[lease.seq_id] == prompt[: lease.n_cached]
         sequence.seq_id, sequence.n_past = lease
+        self.cache.checkpoints.choose(sequence, self.cache.seen(sequence, self.active))
         self.active.append(sequence)
         return sequence
 
     def gains_by_waiting(self, sequence: Sequence, wait: Wait) -> None:
-        assert self.fork or self.copy
+        assert self.sharing.fork or self.sharing.copy
         assert wait.goes_on
         assert wait.donor in self.active
-        assert (wait.donor.kin, wait.exact) == (sequence.kin, not self.fork)
+        assert (wait.donor.kin, wait.exact) == (
+            sequence.kin,
+            not self.sharing.fork or 0 < self.sharing.window < wait.donor.n_prompt,
+        )
         assert sequence.cache_prompt
         assert wait.donor.tokens[: wait.n] == sequence.tokens[: wait.n]
         held = [tokens for seq_id, tokens in self.memory.cells.items() if self.memory.kin_of(seq_id) == sequence.kin]
-        if self.fork:
+        if self.sharing.is_free:
             there = [min(common_prefix(sequence.tokens, tokens), wait.n) for tokens in held]
             assert wait.n - max(there, default=0) >= MIN_FORK
 
     @rule(sequence=running, n=st.integers(1, 20))
     def prefill(self, sequence: Sequence | None, n: int) -> None:
         if sequence in self.active and sequence is not None:
-            self.memory.compute(sequence, min(n, sequence.n_pending))
+            self.compute(sequence, min(n, sequence.n_pending))
+
+    def compute(self, sequence: Sequence, n: int) -> None:
+        """Steps that compute so many tokens, and end where the sequence is to pause."""
+        while n:
+            step = min([n, *(point - sequence.n_past for point in sequence.pauses[:1])])
+            assert step > 0
+            self.memory.compute(sequence, step)
+            self.cache.checkpoints.reach(sequence)
+            n -= step
 
     @rule(sequence=running, token=st.integers(1, 4))
     def decode(self, sequence: Sequence | None, token: int) -> None:
         if sequence in self.active and sequence is not None:
-            self.memory.compute(sequence, sequence.n_pending)
+            self.compute(sequence, sequence.n_pending)
             sequence.tokens.append(token)
 
     @rule(sequence=consumes(running))
@@ -104,7 +119,7 @@ class CacheMachine(RuleBasedStateMachine):
 
     @rule()
     def evict(self) -> None:
-        had_leaves = bool(self.cache._leaves)
+        had_leaves = bool(self.cache._leaves.tokens)
         assert self.cache.evict() == had_leaves
 
     @invariant()
@@ -117,46 +132,45 @@ class CacheMachine(RuleBasedStateMachine):
 
     @invariant()
     def parked_tokens_stay_within_their_bound(self) -> None:
-        assert self.cache.parked <= MAX_PARKED or len(self.cache._leaves) == 1  # the newest may be of any length
+        assert self.cache.parked <= MAX_PARKED or len(self.cache._leaves.tokens) == 1  # the newest may be of any length
 
     @invariant()
     def every_id_holds_what_the_cache_believes(self) -> None:
         leased = {sequence.seq_id: sequence.tokens[: sequence.n_past] for sequence in self.active}
         for seq_id, cells in self.memory.cells.items():
-            assert cells == leased.get(seq_id, self.cache._leaves.get(seq_id, []))
+            assert cells == leased.get(seq_id, self.cache._leaves.tokens.get(seq_id, []))
 
 
 class ExactContinuationMachine(CacheMachine):
     """The same over a memory that must never be forked or cut."""
 
-    fork = False
+    sharing = Sharing(fork=False)
 
 
 class WholeCopyMachine(CacheMachine):
     """The same over a memory of which only all that a sequence holds can be copied."""
 
-    fork = False
-    copy = True
+    sharing = Sharing(fork=False, copy=True)
 
 
 class SpillingMachine(CacheMachine):
     """What has to leave is kept elsewhere, within a bound, and comes back where there is room."""
 
     def make_spill(self) -> Spill | None:
-        self.memory = ExactMemory(N_SEQ_MAX, fork=self.fork, copy=self.copy, n_cells=70)
+        self.memory = ExactMemory(N_SEQ_MAX, self.sharing, n_cells=70)
         self.spill = Spill(600)
         return self.spill
 
     @invariant()
     def what_is_spilled_stays_within_its_bound(self) -> None:
         assert self.spill.n_bytes <= 600
-        assert self.spill.n_bytes == sum(len(one.state) for one in self.spill._entries.values())
+        assert self.spill.n_bytes == sum(len(one.spilled.state) for one in self.spill._entries.values())
 
 
 class SpillingExactMachine(SpillingMachine):
     """The same over a memory that must never be forked or cut."""
 
-    fork = False
+    sharing = Sharing(fork=False)
 
 
 TestForkingCache = CacheMachine.TestCase
@@ -182,8 +196,9 @@ def filled(memory: ExactMemory, cache: PrefixCache, request_id: int, tokens: lis
 
 
 def make_cache(n_seq_max: int = 3, *, fork: bool = True, max_parked: int = 1000) -> tuple[ExactMemory, PrefixCache]:
-    memory = ExactMemory(n_seq_max, fork=fork)
-    return memory, PrefixCache(memory, n_seq_max=n_seq_max, fork=fork, max_parked=max_parked)
+    sharing = Sharing(fork)
+    memory = ExactMemory(n_seq_max, sharing)
+    return memory, PrefixCache(memory, n_seq_max=n_seq_max, sharing=sharing, max_parked=max_parked)
 
 
 @pytest.mark.parametrize("fork", [True, False])
@@ -248,7 +263,7 @@ def test_the_least_recently_used_leaf_gives_way_first() -> None:
     filled(memory, cache, 2, [2] * 40)
     assert cache.lease(make_sequence(3, [*[1] * 30, 5, 5]), []) is not None  # the first is used again
     filled(memory, cache, 4, [4] * 40)
-    assert sorted(tokens[0] for tokens in cache._leaves.values()) == [1, 4]
+    assert sorted(tokens[0] for tokens in cache._leaves.tokens.values()) == [1, 4]
 
 
 def test_a_request_without_caching_leaves_nothing_behind() -> None:
@@ -285,8 +300,9 @@ def test_a_conversation_longer_than_the_bound_is_kept_while_it_is_the_newest() -
 def make_spilling(
     n_seq_max: int = 3, *, fork: bool = True, n_cells: int = 1000
 ) -> tuple[ExactMemory, PrefixCache, Spill]:
-    memory, spill = ExactMemory(n_seq_max, fork=fork, n_cells=n_cells), Spill(1 << 20)
-    return memory, PrefixCache(memory, n_seq_max=n_seq_max, fork=fork, max_parked=50, spill=spill), spill
+    sharing = Sharing(fork)
+    memory, spill = ExactMemory(n_seq_max, sharing, n_cells=n_cells), Spill(1 << 20)
+    return memory, PrefixCache(memory, n_seq_max=n_seq_max, sharing=sharing, max_parked=50, spill=spill), spill
 
 
 @pytest.mark.parametrize("fork", [True, False])
@@ -378,9 +394,9 @@ def filled_without_looking(memory: ExactMemory, cache: PrefixCache, request_id: 
 
 
 def test_what_is_too_large_to_be_saved_stays_in_the_cells() -> None:
-    memory = ExactMemory(4)
+    memory = ExactMemory(4, Sharing(fork=True))
     spill = Spill(10)
-    cache = PrefixCache(memory, n_seq_max=4, fork=True, max_parked=120, max_idle=50, spill=spill)
+    cache = PrefixCache(memory, n_seq_max=4, sharing=Sharing(fork=True), max_parked=120, max_idle=50, spill=spill)
     filled(memory, cache, 1, list(range(50)))
     filled(memory, cache, 2, list(range(1000, 1050)))
     assert (cache.parked, spill.n_bytes) == (100, 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shimmy.engine.memory import Sharing
 from shimmy.engine.pacer import SIZES, Pacer
 from shimmy.engine.prefix_cache import PrefixCache
 from shimmy.engine.scheduler import Scheduler
@@ -16,8 +17,8 @@ ONE = ((0, 1.0),)
 def make_scheduler(
     *, n_seq_max: int = 8, parallel: int = 4, n_batch: int = 512, max_step_s: float = 1e-6
 ) -> tuple[ExactMemory, Scheduler]:
-    memory = ExactMemory(n_seq_max)
-    cache = PrefixCache(memory, n_seq_max=n_seq_max, fork=True, max_parked=10_000)
+    memory = ExactMemory(n_seq_max, Sharing(fork=True))
+    cache = PrefixCache(memory, n_seq_max=n_seq_max, sharing=Sharing(fork=True), max_parked=10_000)
     pacer = Pacer(max_step_s, max_step_s)
     pacer.observe(64, 0, 1.0)  # learned: the smallest slice
     return memory, Scheduler(cache, pacer, parallel=parallel, n_batch=n_batch)

@@ -9,25 +9,34 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shimmy.engine.memory import Sharing, sharing_of
 from shimmy.engine.pacer import Pacer
-from shimmy.engine.prefix_cache import MIN_FORK, PrefixCache, can_copy
+from shimmy.engine.prefix_cache import MIN_FORK, PrefixCache
 from shimmy.engine.scheduler import Scheduler
 from shimmy.engine.sequence import Sequence
+from shimmy.engine.spill import Spill
 from shimmy.types import ContextFacts, LoraSet
 from tests.engine.exact_memory import ExactMemory, make_sequence
 
 PROMPT = list(range(100, 200))
-KINDS = pytest.mark.parametrize("kind", ["fork", "copy"])
+SHARING = {
+    "fork": Sharing(fork=True),
+    "copy": Sharing(fork=False, copy=True),
+    "window": Sharing(fork=True, window=24, partial=True),
+    "hybrid": Sharing(fork=False, copy=True, partial=True),
+    "neither": Sharing(fork=False),
+}
+KINDS = pytest.mark.parametrize("kind", ["fork", "copy", "window", "hybrid"])
 
 
 class Steps:
     """A scheduler whose steps take 16 tokens of prompts, and draw token 1 for ever."""
 
     def __init__(self, kind: str = "fork", *, n_seq_max: int = 8, parallel: int = 4) -> None:
-        self.memory = ExactMemory(n_seq_max, fork=kind == "fork", copy=kind == "copy")
-        cache = PrefixCache(
-            self.memory, n_seq_max=n_seq_max, fork=kind == "fork", copy=kind == "copy", max_parked=10_000
-        )
+        sharing = SHARING[kind]
+        self.memory = ExactMemory(n_seq_max, sharing)
+        spill = None if sharing.is_free else Spill(1 << 20)
+        cache = PrefixCache(self.memory, n_seq_max=n_seq_max, sharing=sharing, max_parked=10_000, spill=spill)
         pacer = Pacer(1e-6, 1e-6)
         pacer.observe(64, 0, 1.0)
         self.scheduler = Scheduler(cache, pacer, parallel=parallel, n_batch=16)
@@ -264,15 +273,34 @@ def test_everybody_is_served_whatever_comes_and_goes(kind: str, seed: int, n_seq
     assert gone == set(wanted)
 
 
-def facts(kind: str, *, kv_unified: bool = True) -> ContextFacts:
-    return ContextFacts(512, 512, 512, 512, 4, 1, 1, kv_unified, kind)  # type: ignore[arg-type] # the Literal
+def facts(kind: str, *, kv_unified: bool = True, window: int = 0, forks_with_state: bool = False) -> ContextFacts:
+    return ContextFacts(
+        512,
+        512,
+        512,
+        512,
+        4,
+        1,
+        1,
+        kv_unified,
+        kind,
+        window=window,
+        forks_with_state=forks_with_state,  # type: ignore[arg-type] # the Literal
+    )
 
 
-def test_what_may_be_copied_is_what_was_shown_to_be_right() -> None:
-    assert can_copy(facts("recurrent"), 0)
-    assert can_copy(facts("hybrid"), 0)
-    assert can_copy(facts("attention", kv_unified=False), 0)
+def test_what_may_be_shared_is_what_was_shown_to_be_right() -> None:
+    assert sharing_of(facts("attention"), 0) == Sharing(fork=True)
+    assert sharing_of(facts("recurrent"), 0) == Sharing(fork=False, copy=True)
+    assert sharing_of(facts("hybrid", forks_with_state=True), 0) == Sharing(fork=False, copy=True, partial=True)
+    windowed = facts("sliding_window", window=64, forks_with_state=True)
+    assert sharing_of(windowed, 64) == Sharing(fork=True, window=64, partial=True)
+    assert sharing_of(facts("attention", kv_unified=False), 0) == Sharing(fork=False, copy=True, unified=False)
+    split = facts("sliding_window", kv_unified=False, window=64)
+    assert sharing_of(split, 64) == Sharing(fork=False, copy=True, unified=False)
+
+
+def test_what_was_not_shown_to_be_right_is_not_shared() -> None:
     for kind in ("sliding_window", "other", "none"):
-        assert not can_copy(facts(kind), 1024)
-        assert not can_copy(facts(kind, kv_unified=False), 1024)
-    assert not can_copy(facts("hybrid"), 1024)
+        assert sharing_of(facts(kind), 1024) == Sharing(fork=False)
+    assert sharing_of(facts("hybrid", forks_with_state=True), 1024) == Sharing(fork=False)

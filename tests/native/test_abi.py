@@ -62,6 +62,8 @@ NULL_CALLS: dict[str, Callable[[], int]] = {
     "context_streamed": lambda: library().shimmy_context_streamed(ffi.NULL, ffi.NULL, ffi.NULL),
     "context_seq_remove": lambda: library().shimmy_context_seq_remove(ffi.NULL, 0, 0, -1),
     "context_seq_copy": lambda: library().shimmy_context_seq_copy(ffi.NULL, 0, 1, 0, -1),
+    "context_seq_fork": lambda: library().shimmy_context_seq_fork(ffi.NULL, 0, 1, 1, ffi.NULL, 0),
+    "context_seq_leave": lambda: library().shimmy_context_seq_leave(ffi.NULL, 0, ffi.NULL),
     "context_seq_range": lambda: library().shimmy_context_seq_range(ffi.NULL, 0, ffi.NULL, ffi.NULL),
     "context_clear": lambda: library().shimmy_context_clear(ffi.NULL),
     "context_state_size": lambda: library().shimmy_context_state_size(ffi.NULL, 0, 0, ffi.NULL),
