@@ -1,4 +1,4 @@
-"""How fast the machine is just now: a fixed piece of decoding, before and after each window."""
+"""How fast the machine is just now: a fixed piece of decoding before and after each window, and what others used meanwhile."""
 
 from __future__ import annotations
 
@@ -10,25 +10,27 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from cores import Snapshot, Use, wait_for_quiet
 from serving import llama_server
 
-DRIFT = 0.15
+DRIFT, OTHERS = 0.15, 0.1
 TRIES = 3
 _RUNS, _TOKENS = 3, 12
 
 
 class Measured(NamedTuple):
-    """A window with the machine's speed around it (tokens/s of the fixed piece)."""
+    """A window, with the machine's speed around it (tokens/s of the fixed piece) and what of it others had."""
 
     values: Mapping[str, float]
     before: float
     after: float
+    use: Use
     seed: int
 
     @property
-    def drifted(self) -> bool:
-        """Whether the machine changed too much meanwhile for the window to say anything."""
-        return drifted(self.before, self.after)
+    def disturbed(self) -> bool:
+        """Whether the window says nothing, as the machine changed meanwhile or was not ours."""
+        return drifted(self.before, self.after) or self.use.others > OTHERS
 
 
 def drifted(before: float, after: float) -> bool:
@@ -39,17 +41,14 @@ def drifted(before: float, after: float) -> bool:
 def steady(
     window: Callable[[int], Mapping[str, float]], speed: Callable[[], float], seeds: Iterator[int]
 ) -> list[Measured]:
-    """Windows until one did not drift, at most three, each with the next seed; the last one is the one that counts, if any does."""
+    """Windows until one was not disturbed, at most three, each with the next seed; the last one is the one that counts, if any does."""
     tried: list[Measured] = []
-    before = speed()
-    while len(tried) < TRIES:
-        seed = next(seeds)
+    while len(tried) < TRIES and not (tried and not tried[-1].disturbed):
+        wait_for_quiet()
+        seed, before, start = next(seeds), speed(), Snapshot.now()
         values = window(seed)
-        after = speed()
-        tried.append(Measured(values, before, after, seed))
-        if not tried[-1].drifted:
-            break
-        before = after
+        use = start.use_until(Snapshot.now())
+        tried.append(Measured(values, before, speed(), use, seed))
     return tried
 
 

@@ -1,13 +1,15 @@
-"""Conversations that take turns: each goes on where its last answer ended, with others in between."""
+"""Conversations that take turns: each goes on where its last answer ended, with others in between.
+
+They are plain text and go to /v1/completions, as not every model has a chat template.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import random
 import time
-from typing import Any
 
-from load import SETTINGS, Load, Stream, ask, words
+from load import Load, Stream, ask, completion, words
 from work import Window
 
 
@@ -16,7 +18,7 @@ def conversations(n: int, *, turns: int, words_in: int, tokens_out: int, streams
 
     async def window(port: int, seed: int) -> dict[str, float]:
         draw = random.Random(seed)  # noqa: S311 - prompts, no secrets
-        histories: list[list[dict[str, str]]] = [[] for _ in range(n)]
+        histories = [f"[{seed}.{number}]" for number in range(n)]
         waiting: asyncio.Queue[int] = asyncio.Queue()
         for number in range(n):
             waiting.put_nowait(number)
@@ -28,10 +30,9 @@ def conversations(n: int, *, turns: int, words_in: int, tokens_out: int, streams
             while left > 0:
                 left -= 1
                 number = await waiting.get()
-                history = histories[number]
-                history.append({"role": "user", "content": f"[{seed}.{number}] {words(draw, words_in)}"})
-                stream = (await ask(port, _body(history, seed + left, tokens_out))).read()
-                history.append({"role": "assistant", "content": stream.text})
+                prompt = f"{histories[number]}\nUser: {words(draw, words_in)}\nAssistant:"
+                stream = (await ask(port, completion(prompt, seed + left, tokens_out))).read()
+                histories[number] = prompt + stream.text
                 done.append(stream)
                 waiting.put_nowait(number)
 
@@ -43,8 +44,3 @@ def conversations(n: int, *, turns: int, words_in: int, tokens_out: int, streams
         return {"rate": load.tokens_per_s, "first": load.first_ms, "cached": load.cached_share}
 
     return window
-
-
-def _body(messages: list[dict[str, str]], seed: int, tokens: int) -> dict[str, Any]:
-    body = {"model": "default", "messages": messages, "max_tokens": tokens, "seed": seed, **SETTINGS}
-    return {**body, "stream": True, "stream_options": {"include_usage": True}}

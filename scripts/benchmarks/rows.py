@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from pairs import interval
-from work import Metric
+from setups import PEERS
+from work import OURS, Metric
 
-OURS = "ours"
 Values = Mapping[str, Sequence[float]]  # by side, in the order of the pairs
 
 
@@ -39,24 +39,23 @@ class Row(NamedTuple):
 
 
 def row(work: str, metric: Metric, values: Values) -> Row | None:
-    """The row of one metric; None where ours or every peer has no pair."""
+    """The row of one metric; None where ours, or whatever it is compared with, has no pair."""
     ours = values.get(OURS, ())
-    peers = {side: found for side, found in values.items() if side != OURS and found}
-    if not ours or not (peers or metric.alone):
+    sides = (metric.beside,) if metric.beside else tuple(PEERS)
+    others = {side: values[side] for side in sides if values.get(side)}
+    if not ours or not (others or metric.alone):
         return None
-    side = better(metric, peers) if peers else ""
-    theirs = peers.get(side, ())
-    compared = list(ours) if metric.alone else [a / b for a, b in zip(ours, theirs, strict=True) if b]
-    if not compared:
-        return None
+    side = better(metric, others) if others else ""
+    theirs = others.get(side, ())
+    compared = list(ours) if metric.alone else [a / b for a, b in zip(ours, theirs, strict=True)]
     low, high = interval(compared)
     peer = statistics.median(theirs) if theirs else 0.0
     return Row(work, metric, statistics.median(ours), peer, side, statistics.median(compared), low, high, len(compared))
 
 
-def better(metric: Metric, peers: Values) -> str:
+def better(metric: Metric, others: Values) -> str:
     """The side with the better median."""
-    medians = {side: statistics.median(found) for side, found in peers.items()}
+    medians = {side: statistics.median(found) for side, found in others.items()}
     return min(medians, key=lambda side: medians[side] if metric.less else -medians[side])
 
 

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import psutil
 from peers import SHIMMY, free_port, program
 
 _PATIENCE_S = 120.0
+_NONE: Mapping[str, str] = MappingProxyType({})
 
 
 class Served(NamedTuple):
@@ -62,11 +65,9 @@ class Served(NamedTuple):
 @contextmanager
 def ours(model: Path, *, n_ctx: int, parallel: int, threads: int, extra: tuple[str, ...] = ()) -> Iterator[Served]:
     """``shimmy serve`` with the model loaded."""
-    port = free_port()
-    command = [str(SHIMMY), "serve", "--port", str(port), "--model", str(model)]
-    command += ["--ctx", str(n_ctx), "--parallel", str(parallel), "--threads", str(threads), *extra]
-    with _running("ours", command, port) as served:
-        _wait_for(f"http://127.0.0.1:{port}/api/models/{_id_of(port)}/status", served, '"ready"')
+    command = [str(SHIMMY), "serve", "--model", str(model), "--ctx", str(n_ctx), "--parallel", str(parallel)]
+    with running("ours", [*command, "--threads", str(threads), *extra]) as served:
+        ready_name(served, model)
         yield served
 
 
@@ -75,39 +76,54 @@ def llama_server(
     model: Path, *, n_ctx: int, parallel: int, threads: int, extra: tuple[str, ...] = ()
 ) -> Iterator[Served]:
     """llama-server with the model loaded."""
-    port = free_port()
-    command = [str(program("llama-server")), "-m", str(model), "--host", "127.0.0.1", "--port", str(port)]
+    command = [str(program("llama-server")), "-m", str(model), "--host", "127.0.0.1"]
     command += ["-c", str(n_ctx), "-np", str(parallel), "-t", str(threads), "-tb", str(threads), *extra]
-    with _running(f"llama-server {' '.join(extra)}".strip(), command, port) as served:
-        _wait_for(f"http://127.0.0.1:{port}/health", served, "ok")
+    with running(f"llama-server {' '.join(extra)}".strip(), command) as served:
+        _wait_for(f"http://127.0.0.1:{served.port}/health", served, "ok")
         yield served
 
 
 def seconds_to_listen(model: Path) -> float:
     """From the start of ``shimmy serve`` to its first answer."""
-    port = free_port()
-    command = [str(SHIMMY), "serve", "--port", str(port), "--model", str(model)]
     started = time.perf_counter()
-    with _running("ours", command, port):
+    with running("ours", [str(SHIMMY), "serve", "--model", str(model)]):
         return time.perf_counter() - started
 
 
 @contextmanager
-def _running(name: str, command: list[str], port: int) -> Iterator[Served]:
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        served = Served(name, port, psutil.Process(process.pid))
-        _wait_for(f"http://127.0.0.1:{port}/health", served, "")
+def running(name: str, command: list[str], environment: Mapping[str, str] = _NONE) -> Iterator[Served]:
+    """A server that listens, though its model may still be loading; ended with the context."""
+    with launched(name, command, environment) as served:
+        _wait_for(f"http://127.0.0.1:{served.port}/health", served, "")
         yield served
+
+
+@contextmanager
+def launched(name: str, command: list[str], environment: Mapping[str, str] = _NONE) -> Iterator[Served]:
+    """A process that was just started with a free port of loopback; ended with the context. ``environment``: added to our own."""
+    port = free_port()
+    quiet = subprocess.DEVNULL
+    process = subprocess.Popen(
+        [*command, "--port", str(port)], env={**os.environ, **environment}, stdout=quiet, stderr=quiet
+    )
+    try:
+        yield Served(name, port, psutil.Process(process.pid))
     finally:
         process.terminate()
         process.wait(_PATIENCE_S)
 
 
-def _id_of(port: int) -> str:
-    """Of the model that the server was started with."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/models/default") as response:
-        return str(json.load(response)["id"])
+def ready_name(served: Served, model: Path) -> str:
+    """The id by which ``shimmy serve`` knows the file, once it is loaded."""
+    deadline = time.monotonic() + _PATIENCE_S
+    while time.monotonic() < deadline:
+        with urllib.request.urlopen(f"http://127.0.0.1:{served.port}/api/models") as response:
+            known = json.load(response)["models"]
+        for one in known:
+            if one["status"] == "ready" and Path(one["path"]).samefile(model):
+                return str(one["id"])
+        time.sleep(0.02)
+    sys.exit(f"{model.name} was not loaded in time")
 
 
 def _wait_for(url: str, served: Served, wanted: str) -> None:
