@@ -35,7 +35,7 @@ class Measured(NamedTuple):
 
 def drifted(before: float, after: float) -> bool:
     """Whether two speeds are more than 15 % apart."""
-    return max(before, after) > (1 + DRIFT) * min(before, after)
+    return max(before, after) / min(before, after) > 1 + DRIFT
 
 
 def steady(

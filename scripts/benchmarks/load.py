@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import bisect
 import itertools
 import json
 import random
@@ -71,13 +72,15 @@ class Load(NamedTuple):
         """The longest time to first text."""
         return 1e3 * max(stream.first_s for stream in self.streams)
 
-    @property
-    def decode_per_s(self) -> float:
-        """Pieces of text a second while all streams answer at once: from the last one's first to the first one's last; else 0."""
-        start = max(stream.times[0] for stream in self.streams)
-        end = min(stream.times[-1] for stream in self.streams)
-        arrived = sum(start < at <= end for stream in self.streams for at in stream.times)
-        return arrived / (end - start) if end > start else 0.0
+    def decode_per_s(self, n: int) -> float:
+        """Pieces of text a second while ``n`` streams answer at once, so that nobody's prompt is computed; 0 where they never do."""
+        starts, ends = sorted(s.times[0] for s in self.streams), sorted(s.times[-1] for s in self.streams)
+        arrived, duration = 0, 0.0
+        for start, end in itertools.pairwise(sorted({*starts, *ends})):
+            if bisect.bisect_right(starts, start) - bisect.bisect_right(ends, start) == n:
+                duration += end - start
+                arrived += sum(start < at <= end for stream in self.streams for at in stream.times)
+        return arrived / duration if duration else 0.0
 
     @property
     def cached_share(self) -> float:

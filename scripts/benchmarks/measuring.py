@@ -1,9 +1,8 @@
-"""One work measured: every side in turn, pair after pair."""
+"""Pairs: every side of a work in turn, and what is kept of it."""
 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import sys
 import time
 from collections import defaultdict
@@ -15,8 +14,34 @@ from load import RequestFailed
 from serving import Served
 from work import OURS, Place, Window, Work
 
-_STEP = 100  # between two windows' seeds: a window's requests have one each
 Side = Callable[[int], dict[str, float]]  # seed to values
+
+
+class Found:
+    """What the pairs of one work gave so far."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+        self.windows: list[dict[str, Any]] = []
+        self.pairs = 0
+        self.longest_s = 0.0
+
+    def add(self, tried: Mapping[str, Sequence[Measured]], seconds: float) -> None:
+        """One pair: every window is kept, and values by metric and side where each side has a window that was not disturbed."""
+        self.longest_s = max(self.longest_s, seconds)
+        for side, many in tried.items():
+            self.windows += [{"side": side, **one._asdict(), "disturbed": one.disturbed} for one in many]
+        if any(not many or many[-1].disturbed for many in tried.values()):
+            return
+        self.pairs += 1
+        for side, many in tried.items():
+            for name, value in many[-1].values.items():
+                self.values[name][side].append(value)
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything."""
+        windows = [{**window, "use": window["use"]._asdict()} for window in self.windows]
+        return {"pairs": self.pairs, "values": self.values, "windows": windows}
 
 
 def sides(work: Work, servers: Mapping[str, Served], place: Place) -> dict[str, Side]:
@@ -29,29 +54,16 @@ def sides(work: Work, servers: Mapping[str, Served], place: Place) -> dict[str, 
     return found
 
 
-def measure(
-    work: Work, servers: Mapping[str, Served], place: Place, speed: Callable[[], float], *, pairs: int, first_seed: int
-) -> dict[str, Any]:
-    """All pairs: ``values`` by metric and side, one for each pair in which no window was disturbed, and every window."""
-    seeds = itertools.count(first_seed, _STEP)
-    values: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    windows: list[dict[str, Any]] = []
-    for pair in range(1, pairs + 1):
-        began = time.perf_counter()
-        tried = {
-            name: _tried(f"{work.name}, {name}", side, speed, seeds)
-            for name, side in sides(work, servers, place).items()
-        }
-        windows += [
-            {"side": side, **one._asdict(), "disturbed": one.disturbed} for side, many in tried.items() for one in many
-        ]
-        if all(many and not many[-1].disturbed for many in tried.values()):
-            for side, many in tried.items():
-                for name, value in many[-1].values.items():
-                    values[name][side].append(value)
-        spent = time.perf_counter() - began
-        print(f"{work.name}, pair {pair} of {pairs} ({spent:.0f} s): {_said(tried)}", file=sys.stderr, flush=True)
-    return {"values": values, "windows": windows}
+def pair(
+    work: Work, compared: Mapping[str, Side], speed: Callable[[], float], seeds: Iterator[int], found: Found
+) -> None:
+    """One pair, added to what was found."""
+    began = time.perf_counter()
+    tried = {name: _tried(f"{work.name}, {name}", side, speed, seeds) for name, side in compared.items()}
+    spent = time.perf_counter() - began
+    found.add(tried, spent)
+    said = "; ".join(f"{side} {_short(many)}" for side, many in tried.items())
+    print(f"{work.name} ({spent:.0f} s): {said}", file=sys.stderr, flush=True)
 
 
 def _on(server: Served, window: Window) -> Side:
@@ -73,10 +85,6 @@ def _tried(name: str, side: Side, speed: Callable[[], float], seeds: Iterator[in
     except* RequestFailed as failed:
         print(f"{name}: {failed.exceptions[0]}", file=sys.stderr, flush=True)
     return []
-
-
-def _said(tried: Mapping[str, Sequence[Measured]]) -> str:
-    return "; ".join(f"{side} {_short(many)}" for side, many in tried.items())
 
 
 def _short(many: Sequence[Measured]) -> str:

@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from measuring import Found
 from peers import ROOT
 from rows import Row
 
 FOLDER = ROOT / "build" / "bench"
 
 
-def draw(rows: Sequence[Row], works: Mapping[str, Any], folder: Path = FOLDER) -> list[Path]:
+def draw(rows: Sequence[Row], found: Mapping[str, Found], folder: Path = FOLDER) -> list[Path]:
     """ratios.png and machine.png; none, and one line on stderr, where matplotlib is not installed."""
     try:
         import matplotlib as mpl
@@ -24,7 +25,7 @@ def draw(rows: Sequence[Row], works: Mapping[str, Any], folder: Path = FOLDER) -
     folder.mkdir(parents=True, exist_ok=True)
     paths = folder / "ratios.png", folder / "machine.png"
     _ratios([row for row in rows if not row.metric.alone], paths[0])
-    _machine([window for found in works.values() for window in found["windows"]], paths[1])
+    _machine([window for one in found.values() for window in one.windows], paths[1])
     return list(paths)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pairs import interval
 from setups import PEERS
@@ -36,6 +36,10 @@ class Row(NamedTuple):
         if all(met):
             return "yes"
         return "open" if any(met) else "no"
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything, and whether the target is met."""
+        return {**self._asdict(), "metric": self.metric._asdict(), "state": self.state}
 
 
 def row(work: str, metric: Metric, values: Values) -> Row | None:

@@ -1,6 +1,7 @@
 """The server beside llama-server: every work of the table, in interleaved pairs.
 
-usage: scripts/bench [--quick] [--check] [--record] [--only TEXT]... [--pairs N] [--model NAME] [--second NAME] [--threads N]
+usage: scripts/bench [--quick] [--check] [--record] [--only TEXT]... [--pairs N] [--minutes N] [--model NAME]
+                     [--second NAME] [--threads N]
 
 llama-server runs as it comes and tuned (one KV cache for all, smaller batches); the better of the two counts, for each metric. Every
 window has a seed of its own, and a fixed piece of decoding before and after it: where these are more than 15 % apart, the window is
@@ -10,10 +11,10 @@ thrown away and repeated, three times at most. Prints a table, and writes build/
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import plots
 import recorded
@@ -22,12 +23,12 @@ import rows
 import works
 from arguments import parser
 from calibration import calibration
-from measuring import measure
+from measuring import Found, pair, sides
 from peers import find_model
 from setups import SETUPS, servers
 from work import Place, Work
 
-_FIRST_SEED, _SEEDS_A_WORK = 1000, 100_000
+_FIRST_SEED, _STEP = 1000, 100  # between two windows: each request of a window has its own
 
 
 def arguments() -> argparse.Namespace:
@@ -51,25 +52,34 @@ def choose(known: Sequence[Work], only: Sequence[str]) -> list[Work]:
     return [work for work in known if not only or any(part in work.name for part in only)]
 
 
-def run(chosen: Sequence[Work], place: Place, pairs: int | None) -> dict[str, Any]:
-    """What was found, by work; each setup's servers run as long as its works do."""
-    found: dict[str, Any] = {}
-    with calibration(place.default, place.threads) as speed:
-        for setup in SETUPS:
-            mine = [work for work in chosen if work.setup == setup]
-            if not mine:
-                continue
-            with servers(setup, place) as started:
-                for work in mine:
-                    seed = _FIRST_SEED + _SEEDS_A_WORK * chosen.index(work)
-                    found[work.name] = measure(work, started, place, speed, pairs=pairs or work.pairs, first_seed=seed)
+def run(chosen: Sequence[Work], place: Place, pairs: int | None, seconds: float) -> dict[str, Found]:
+    """What was found, by work: a pair of each, then the next of each, until all have theirs or ``seconds`` are over.
+
+    Each round starts its servers anew. An interrupt ends it too, and what was found until then is kept.
+    """
+    found = {work.name: Found() for work in chosen}
+    seeds = itertools.count(_FIRST_SEED, _STEP)
+    deadline = time.monotonic() + seconds
+    try:
+        with calibration(place.default, place.threads) as speed:
+            for number, setup in itertools.product(range(pairs or max(work.pairs for work in chosen)), SETUPS):
+                mine = [work for work in chosen if work.setup == setup and number < (pairs or work.pairs)]
+                if mine:
+                    with servers(setup, place) as started:
+                        for work in mine:
+                            if time.monotonic() + found[work.name].longest_s > deadline:
+                                print(f"{work.name}: no time for pair {number + 1}", file=sys.stderr)
+                                continue
+                            pair(work, sides(work, started, place), speed, seeds, found[work.name])
+    except KeyboardInterrupt:
+        print("interrupted: this is what there is", file=sys.stderr)
     return found
 
 
-def table(chosen: Sequence[Work], found: dict[str, Any]) -> list[rows.Row]:
+def table(chosen: Sequence[Work], found: Mapping[str, Found]) -> list[rows.Row]:
     """A row for each metric that has one."""
     made = (
-        rows.row(work.name, metric, found[work.name]["values"].get(metric.name, {}))
+        rows.row(work.name, metric, found[work.name].values.get(metric.name, {}))
         for work in chosen
         for metric in work.metrics
     )
@@ -82,7 +92,7 @@ def main() -> None:
     chosen = choose(works.quick() if args.quick else works.whole(), args.only)
     place = Place(find_model(args.model), find_model(args.second), args.threads)
     began = time.perf_counter()
-    found = run(chosen, place, args.pairs)
+    found = run(chosen, place, args.pairs, 60 * (args.minutes or (4 if args.quick else 40)))
     made = table(chosen, found)
     print(rows.HEADER)
     for row in made:
@@ -91,7 +101,8 @@ def main() -> None:
     print(f"{minutes:.1f} minutes", file=sys.stderr)
     models = [place.default.name, place.second.name]
     kept = {"models": models, "threads": args.threads, "quick": args.quick, "minutes": minutes}
-    report.write("whole", {**kept, "rows": [row._asdict() for row in made], "works": found})
+    works_found = {name: one.as_json() for name, one in found.items()}
+    report.write("whole", {**kept, "rows": [row.as_json() for row in made], "works": works_found})
     plots.draw(made, found)
     kind = "quick" if args.quick else "whole"
     fell = recorded.compare(kind, made) if args.check else []
