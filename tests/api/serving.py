@@ -116,6 +116,12 @@ class Running:
         while getattr(self.stats, counter) <= n:
             assert time.monotonic() < deadline
 
+    def wait_for_work(self, n: int) -> None:
+        """Until the worker's engine has so many requests, at work or waiting."""
+        deadline = time.monotonic() + PATIENCE_S
+        while (stats := self.stats).running + stats.waiting != n:
+            assert time.monotonic() < deadline
+
     def open_stream(self, path: str, body: object) -> Stream:
         """A request whose events are read one by one."""
         return Stream(self, path, body)

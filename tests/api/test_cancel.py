@@ -35,6 +35,7 @@ def test_a_request_is_cancelled_by_the_id_that_it_came_with(long_llama: Path) ->
             n = len(threads)
             server.wait_until(lambda n=n: server.served.admission.active + server.served.admission.waiting == n)  # type: ignore[misc]
         server.wait_until(lambda: server.served.status == "ready")
+        server.wait_for_work(2)  # what the worker has not prepared yet is answered as one that waits
         for name in ("third", "first", "second"):
             while not server.post("/api/cancel", {"id": name}).json["cancelled"]:
                 assert threads[name].is_alive()

@@ -23,11 +23,15 @@ def hurried(tiny_llama: Path) -> Iterator[Running]:
 def test_a_generation_ends_at_its_time_with_what_it_has(long_llama: Path) -> None:
     with serving(long_llama, ctx=ENDLESS_CTX) as server:
         server.load()
-        server.change(generation_timeout_s=2.0)
-        *events, last = server.post("/api/generate", {**ENDLESS, "stream": True}).events
-        assert events
-        assert last["choices"][0]["finish_reason"] == "length"
-        assert 0 < last["usage"]["completion_tokens"] < 60_000
+        stream = server.open_stream("/api/generate", {**ENDLESS, "stream": True})
+        assert stream.event()
+        (generation,) = server.server.services.running._found.values()
+        server.loop.call_soon_threadsafe(generation._time_out)  # or the first token would have to come within that time
+        *_, last, done = stream.rest()
+        assert done == "[DONE]"
+        end = json.loads(last)
+        assert end["choices"][0]["finish_reason"] == "length"
+        assert 0 < end["usage"]["completion_tokens"] < 60_000
 
 
 @pytest.mark.parametrize("stream", [False, True])

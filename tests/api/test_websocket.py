@@ -218,7 +218,7 @@ def test_nothing_is_done_without_a_key(tiny_llama: Path, first: dict[str, object
 
 
 def test_a_socket_that_sends_no_key_is_closed(tiny_llama: Path) -> None:
-    with serving(tiny_llama, limits=LIMITS._replace(head_s=1.0), api_keys="secret") as server, Socket(server) as socket:
+    with serving(tiny_llama, limits=LIMITS._replace(head_s=3.0), api_keys="secret") as server, Socket(server) as socket:
         assert socket.close_code() == 1008
 
 

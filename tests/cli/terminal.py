@@ -59,6 +59,13 @@ class Terminal:
         self._looked_at = at + len(text)
         return found
 
+    def until_words(self) -> None:
+        """Wait until text is shown; the progress of a load, which comes before it on a slow machine, is none."""
+        deadline = time.monotonic() + TIMEOUT_S
+        while not any(" " in line and not line.startswith("loading ") for line in self.seen.split("\r")):
+            assert self._read(deadline), f"it ended after {self.seen!r}"
+        self._looked_at = len(self.seen)
+
     def interrupt_until(self, text: str) -> None:
         """Ctrl-C until ``text`` is shown, as a person does it.
 

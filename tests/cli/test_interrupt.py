@@ -71,7 +71,7 @@ def _wait_for_work(worker: psutil.Process) -> None:
 
 def test_ctrl_c_in_decode_ends_the_line(shimmy: Shimmy, long_llama: Path) -> None:
     with in_terminal(shimmy, "generate", long_llama, *DECODE) as it:
-        it.until(" ")
+        it.until_words()
         worker = it.worker()
         it.press(CTRL_C)
         seen = check_end(it, worker, 130)
@@ -95,7 +95,7 @@ def test_a_prompt_can_be_typed(shimmy: Shimmy, tiny_llama: Path) -> None:
 
 def test_ctrl_c_twice_is_no_traceback(shimmy: Shimmy, long_llama: Path) -> None:
     with in_terminal(shimmy, "generate", long_llama, *DECODE) as it:
-        it.until(" ")
+        it.until_words()
         worker = it.worker()
         it.press(3 * CTRL_C)
         # The third may come when Python is on its way out; a shell says 130 to both.
