@@ -14,7 +14,18 @@ from shimmy.api.metrics import Meter
 from shimmy.api.services import Services
 from shimmy.errors import Cancelled, GenerationFailed, ShimmyError
 from shimmy.models.served import ReadyModel, ServedModel
-from shimmy.types import Delta, Event, Finished, GenerateRequest, Progress, TokenLogprob, ToolCallDelta
+from shimmy.types import (
+    Delta,
+    Event,
+    Finished,
+    FinishReason,
+    GenerateRequest,
+    Progress,
+    Timings,
+    TokenLogprob,
+    ToolCallDelta,
+    Usage,
+)
 from shimmy.worker.client import WorkerClient
 
 GenerationEvent = Delta | Finished | Progress
@@ -52,6 +63,7 @@ class Generation:
         self._ready: ReadyModel | None = None
         self._done: asyncio.Future[None] | None = None
         self._left = len(self._ids)
+        self._unbegun: list[int] = []  # answers that were aborted before the worker had prepared them
         self._waited_s = 0.0  # until the worker had them
         self._timer: asyncio.TimerHandle | None = None  # of the wall clock
         self._waiting: asyncio.Task[object] | None = None  # in the queue or for the load
@@ -61,6 +73,7 @@ class Generation:
     async def run(self, started: float) -> None:
         """Until all have finished. Raises what keeps one from it: ServerBusy, ModelFailed, InvalidRequest and more.
 
+        At the time limit they finish with what they have; where none has begun by then this raises GenerationFailed.
         ``started``: when the client asked, on the monotonic clock. When this is cancelled, so are the sequences.
         """
         async with self._place() as ready:
@@ -91,7 +104,7 @@ class Generation:
             worker.submit(request, sinks[first], further)
 
     def cancel(self) -> None:
-        """Let all end soon, as cancelled; where none has begun ``run`` raises Cancelled."""
+        """Let all end soon, as cancelled, also those that have not begun; where none has ``run`` raises Cancelled."""
         if self._ready is not None:
             for id_ in self._ids:
                 self._ready.worker.abort(id_)
@@ -132,20 +145,37 @@ class Generation:
         try:
             if type(event) is Delta:  # first, and by its type alone: this is the way of every token
                 meter.piece(event.n_tokens)
+                self._on_event(index, event)
+                return
+            if isinstance(event, Progress):
+                meter.prompt(event.total, event.cached)
+                self._on_event(index, event)
+                return
+            if isinstance(event, Cancelled):
+                self._unbegun.append(index)
             elif isinstance(event, ShimmyError):
                 self._done.set_exception(event)
                 return
-            elif isinstance(event, Finished):
-                event = self._end(event, meter)
-                self._left -= 1
             else:
-                assert isinstance(event, Progress)
-                meter.prompt(event.total, event.cached)
-            self._on_event(index, event)
+                assert isinstance(event, Finished)
+                self._on_event(index, self._end(event, meter))
+            self._left -= 1
             if not self._left:
+                self._end_unbegun()
                 self._done.set_result(None)
         except Exception as error:  # noqa: BLE001 - whoever waits must learn it, whatever it is
             self._done.set_exception(error)
+
+    def _end_unbegun(self) -> None:
+        """The others have ended: end as they did. Raises Cancelled or GenerationFailed where there are no others."""
+        if len(self._unbegun) == len(self._ids):
+            if self._timed_out:
+                seconds = self._services.config.generation_timeout_s
+                raise GenerationFailed(f"the model did not begin before its {seconds:g} s were over")
+            raise Cancelled("the request was cancelled before it began")
+        for index in self._unbegun:
+            reason: FinishReason = "length" if self._timed_out else "cancelled"
+            self._on_event(index, Finished(self._ids[index], "", reason, Usage(), Timings()))
 
     def _end(self, event: Finished, meter: Meter) -> Finished:
         assert self._ready is not None
