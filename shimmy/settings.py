@@ -71,7 +71,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("models", "names", (), "models to load when the server starts, by name or path", flag="--model",
             metavar="MODEL"),
     Setting("parallel", "int", 8, "sequences of one model at work at once", flag="--parallel", low=1, high=256),
-    Setting("cache_ram", "int", 2048, "most MiB of memory for prompts that had to leave the KV cache; 0: none",
+    Setting("cache_ram", "int", 2048, "most MiB of memory for prompts that had to leave the KV cache of one model; 0: none",
             flag="--cache-ram", high=2**24),
     Setting("queue", "int", 64, "sequences of one model that may wait; more are refused", flag="--queue", high=65_536),
     Setting("api_keys", "names", (), "keys, of which each request must have one; commands send the first",

@@ -56,8 +56,8 @@ Options of serve:
   --model MODEL        Load this model at the start; also several times. Others are loaded when a request names them.
   --parallel N         Sequences of one model at work at once; 8 where not given.
   --queue N            Sequences that may wait for that; 64 where not given. More are refused with 503.
-  --cache-ram N        MiB of memory for prompts that had to leave the KV cache, at most an eighth of all; 2048 where
-                       not given, 0: none.
+  --cache-ram N        MiB of memory for prompts that had to leave the KV cache of a model, each model by itself; never
+                       over an eighth of all, nor more than is to spare at the time. 2048 where not given, 0: none.
   --api-key KEY        Answer only who has this key; also several times. SHIMMY_API_KEYS keeps it out of sight.
   --api-key-file FILE  Keys, one a line; read again on SIGHUP.
   --allowed-hosts LIST  Names besides localhost that a Host header may have: myhost,myhost.lan.

@@ -16,7 +16,7 @@ from shimmy.engine.pacer import Pacer
 from shimmy.engine.prefix_cache import PrefixCache
 from shimmy.engine.scheduler import Part, Scheduler
 from shimmy.engine.sequence import Sequence
-from shimmy.engine.spill import Spill
+from shimmy.engine.spill import Spill, unlimited
 from shimmy.engine.stats import EngineStats
 from shimmy.engine.stream import Stream
 from shimmy.errors import Cancelled, KvCacheFull, ShimmyError
@@ -44,17 +44,19 @@ class Engine:
         max_step_s: float,
         n_ctx: int,
         cache_ram: int = 0,
+        spare_memory: Callable[[], int] = unlimited,
         adapters: Items[Adapter] = (),
         send_frame: Callable[[bytes], None] | None = None,
     ) -> None:
         """``n_ctx``: the most tokens of one sequence; ``max_step_s``: the longest step while others decode.
 
-        ``cache_ram``: most bytes of the host's memory for prefixes that had to leave the cells, and for checkpoints.
+        ``cache_ram``: most bytes of the host's memory for prefixes that had to leave the cells, and for checkpoints;
+        ``spare_memory``: as Spill has it.
         ``adapters``: those that the sequences' sets name by index. ``send_frame`` takes steps that native code has made a frame of
         (worker/protocol.py), in place of ``emit`` and in the same order.
         """
         facts = context.facts
-        self._spill = Spill(cache_ram) if cache_ram else None
+        self._spill = Spill(cache_ram, spare_memory) if cache_ram else None
         cache = PrefixCache(
             context,
             n_seq_max=facts.n_seq_max,

@@ -6,13 +6,19 @@ nobody computes with make every step slower while they stay.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from shimmy.engine.prefixes import begins_with, common_prefix, sees, usable
 from shimmy.engine.sequence import Kin
 
 _MAX_ENTRIES = 1024  # each prompt is compared with all of them
+
+
+def unlimited() -> int:
+    """The spare memory where nobody looks."""
+    return sys.maxsize
 
 
 class Spilled(NamedTuple):
@@ -44,24 +50,28 @@ class Spill:
 
     What is given up first is what saves the fewest tokens a byte, counting each use, where not being used costs all of them their
     worth in time (Cherkasova, "Improving WWW proxies performance with greedy-dual-size-frequency caching policy").
+
+    spare: how many more bytes the host's memory has for them, asked at each save; below 0: so many are to be given back.
     """
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, spare: Callable[[], int] = unlimited) -> None:
         self._max_bytes = max_bytes
+        self._spare = spare
         self._entries: dict[int, _Entry] = {}
         self._n_put = 0
         self._lost_worth = 0.0  # of the last that was given up
         self.n_bytes = 0
 
     def make_room(self, n_bytes: int) -> bool:
-        """Give up prefixes until there is room for a state of so many bytes; False where it is too large for all of it."""
-        if n_bytes > self._max_bytes:
-            return False
-        while self.n_bytes + n_bytes > self._max_bytes or len(self._entries) >= _MAX_ENTRIES:
-            least = min(self._entries, key=lambda key: self._entries[key].worth)
-            self._lost_worth = self._entries[least].worth
-            self.drop(least)
-        return True
+        """Give up prefixes until there is room for a state of so many bytes; False where it is too large for all of it.
+
+        What is given up counts as room at once: the memory goes to the next state, even where the C library keeps it meanwhile.
+        """
+        room = min(self._max_bytes - self.n_bytes, self._spare())
+        fits = n_bytes <= room + self.n_bytes
+        while self._entries and (room < (n_bytes if fits else 0) or (fits and len(self._entries) >= _MAX_ENTRIES)):
+            room += self._give_up()
+        return fits
 
     def put(self, spilled: Spilled) -> None:
         """Keep a prefix, for which there is room."""
@@ -127,6 +137,14 @@ class Spill:
 
     def _of(self, kin: Kin) -> Iterator[tuple[int, Spilled]]:
         return ((key, entry.spilled) for key, entry in self._entries.items() if entry.spilled.kin == kin)
+
+    def _give_up(self) -> int:
+        """Drop what is worth least: its bytes."""
+        least = min(self._entries, key=lambda key: self._entries[key].worth)
+        entry = self._entries[least]
+        self._lost_worth = entry.worth
+        self.drop(least)
+        return len(entry.spilled.state)
 
     def _appraise(self, entry: _Entry) -> None:
         spilled = entry.spilled

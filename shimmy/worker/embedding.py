@@ -9,7 +9,8 @@ from shimmy.errors import ContextLengthExceeded, InsufficientMemory, InvalidRequ
 from shimmy.native.embedder import Embedder, EmbedderFacts
 from shimmy.native.model import Model
 from shimmy.types import MAX_INPUTS, ContextParams, EmbedRequest, ModelFacts, RerankRequest
-from shimmy.worker.sizing import choose_embedder, free_memory
+from shimmy.worker.host_memory import free_memory
+from shimmy.worker.sizing import choose_embedder
 from shimmy.worker.tokens import MAX_INPUT, MAX_INPUTS_TEXT, check_size, check_tokens, text_size, tokenize
 
 N_SEQ_MAX = 32  # texts of one step

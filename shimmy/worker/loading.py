@@ -19,8 +19,9 @@ from shimmy.native.model import Model
 from shimmy.types import ContextFacts, ContextParams, LoraSet, ModelFacts
 from shimmy.worker.adapters import load_adapters
 from shimmy.worker.embedding import EmbedderMaker
+from shimmy.worker.host_memory import free_memory
 from shimmy.worker.protocol import Load, Loaded, LoadFailed, Loading, Report
-from shimmy.worker.sizing import choose_n_ctx, free_memory, usable_ctx
+from shimmy.worker.sizing import choose_n_ctx, usable_ctx
 
 N_SEQ_MAX = 64  # sequence ids of a cache that can fork; decode was measured equally fast at 8, 32, 64 and 256
 TEMPLATE_HUNG = 3  # exit code

@@ -25,6 +25,7 @@ from shimmy.errors import ShimmyError
 from shimmy.native import ffi
 from shimmy.types import Event, Failed, Finished, Timings, Usage
 from shimmy.worker.embedding import prepare_embedding, prepare_rerank
+from shimmy.worker.host_memory import spare_memory, spill_bytes
 from shimmy.worker.loading import LoadedModel, load
 from shimmy.worker.neighbours import Neighbours
 from shimmy.worker.preparation import prepare
@@ -49,7 +50,6 @@ from shimmy.worker.protocol import (
     read_frames,
     without,
 )
-from shimmy.worker.sizing import spill_bytes
 from shimmy.worker.texts import answer_detokenize, answer_template, answer_tokenize
 from shimmy.worker.tokens import STACK_BYTES
 
@@ -109,6 +109,7 @@ class Worker:
             max_step_s=command.max_step_s,
             n_ctx=loaded.n_ctx,
             cache_ram=spill_bytes(command.cache_ram),
+            spare_memory=spare_memory,
             send_frame=self._writer.write,
             adapters=loaded.adapters,
         )

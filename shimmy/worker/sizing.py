@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from pathlib import Path
-
-import psutil
-
 from shimmy.errors import InsufficientMemory
 from shimmy.types import ContextParams, ModelFacts
 
@@ -17,42 +12,6 @@ _LOGITS_BYTES = 2**27  # of a step of an embedding context
 _MIN_EMBED_BATCH, _MAX_EMBED_BATCH = 32, 512
 _BYTES = {"f32": 4.0, "f16": 2.0, "bf16": 2.0, "q8_0": 1.0625, "q5_1": 0.75, "q5_0": 0.6875, "q4_1": 0.625}
 _BYTES |= {"q4_0": 0.5625, "iq4_nl": 0.5625}
-
-
-def spill_bytes(wanted: int) -> int:
-    """How much memory prefixes may take that had to leave the KV cache: never over an eighth of the machine's."""
-    return min(wanted, psutil.virtual_memory().total // 8)
-
-
-def free_memory() -> int:
-    """Bytes this process may still take without swapping: of the machine, its control group, and its limit (ulimit -v)."""
-    free = int(psutil.virtual_memory().available)
-    with suppress(ImportError):
-        import resource  # not on Windows
-
-        limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-        if limit != resource.RLIM_INFINITY:
-            free = min(free, limit - psutil.Process().memory_info().vms)
-    with suppress(OSError, ValueError, IndexError):
-        root = Path("/sys/fs/cgroup")
-        group = root / Path("/proc/self/cgroup").read_text().split("::")[1].splitlines()[0].lstrip("/")
-        for folder in (group, *group.parents):
-            if folder.is_relative_to(root):
-                free = min(free, _free_in_group(folder, free))
-    return max(free, 0)
-
-
-def _free_in_group(folder: Path, unlimited: int) -> int:
-    """Bytes left below a control group's limit; pages of files that can be dropped count as free."""
-    try:
-        most = (folder / "memory.max").read_text().strip()
-        if most == "max":
-            return unlimited
-        used = int((folder / "memory.current").read_text())
-        stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-        return int(most) - used + int(stat.get("inactive_file", 0))
-    except (OSError, ValueError):
-        return unlimited
 
 
 def choose_n_ctx(

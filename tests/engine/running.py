@@ -15,6 +15,7 @@ import numpy as np
 from shimmy.engine.engine import Engine
 from shimmy.engine.pacer import Pacer
 from shimmy.engine.sequence import Sequence
+from shimmy.engine.spill import unlimited
 from shimmy.native.adapter import Adapter
 from shimmy.native.chat import ChatParser
 from shimmy.native.context import Context, Run
@@ -89,6 +90,7 @@ class RunningEngine:
         adapters: Items[Adapter] = (),
         turn_s: float = 0.1,
         cache_ram: int = 0,
+        spare_memory: Callable[[], int] = unlimited,
         checked: bool = False,
     ) -> None:
         """``checked``: ids, cells and counts are looked at before each step but the repeated ones."""
@@ -109,6 +111,7 @@ class RunningEngine:
             n_ctx=self.n_ctx,
             adapters=adapters,
             cache_ram=cache_ram,
+            spare_memory=spare_memory,
             send_frame=self._take_frame,
         )
         if small_slices:

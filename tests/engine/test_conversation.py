@@ -52,6 +52,29 @@ def test_conversations_in_turn_are_all_kept_though_the_cells_hold_few(
         assert_same_greedy(tokens, generate_plainly(wide_decoder, context, conversation, N))
 
 
+def test_where_no_memory_is_to_spare_nothing_is_kept_beside_the_cells_and_answers_are_the_same(
+    wide_decoder: Model, make_context: MakeContext
+) -> None:
+    context = make_context(wide_decoder, n_ctx=1024, **WIDE)
+    prompts = [random_prompt(wide_decoder, 250, seed=seed) for seed in range(4)]
+    spare = [1 << 30]
+    with running(RunningEngine(wide_decoder, context, cache_ram=1 << 30, spare_memory=lambda: spare[0])) as engine:
+        for prompt in prompts:
+            engine.ask(prompt, max_tokens=N)
+        kept = engine.engine.stats().spilled_bytes
+        assert kept
+        spare[0] = -1
+        engine.ask(random_prompt(wide_decoder, 250, seed=4), max_tokens=N)
+        assert (
+            0 < engine.engine.stats().spilled_bytes < kept
+        )  # the oldest was given back, the newest saved in its place
+        spare[0] = -kept
+        answers = [engine.ask(prompt, max_tokens=N) for prompt in prompts]
+        assert not engine.engine.stats().spilled_bytes
+    for prompt, answer in zip(prompts, answers, strict=True):
+        assert_same_greedy(answer.tokens, generate_plainly(wide_decoder, context, prompt, N))
+
+
 def test_a_prompt_that_only_shares_a_beginning_forks_where_that_is_safe(
     wide_decoder: Model, make_context: MakeContext
 ) -> None:

@@ -1,0 +1,95 @@
+"""How much of the host's memory may be taken, as it is at the moment: of the machine, its control groups, and the process's limit."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+
+_SPILL_SHARE = 8  # prefixes that had to leave the KV cache take at most one part of so many
+_KEPT_SHARE = 16  # and leave one of so many to everybody else
+_GROUPS = Path("/sys/fs/cgroup")
+_OWN_GROUPS = Path("/proc/self/cgroup")
+
+
+class Bound(NamedTuple):
+    """Something that has so much memory in all, of which so much is free (below 0: too much is taken already), in bytes."""
+
+    total: int
+    free: int
+
+
+def free_memory() -> int:
+    """Bytes this process may still take without swapping: of the machine, its control group, and its limit (ulimit -v)."""
+    return max(min(bound.free for bound in bounds()), 0)
+
+
+def spill_bytes(wanted: int) -> int:
+    """The most that prefixes of one model may take that had to leave its KV cache."""
+    return min(wanted, min(bound.total for bound in bounds()) // _SPILL_SHARE)
+
+
+def spare_memory() -> int:
+    """Bytes that may be taken now for what one can do without, as these prefixes are; below 0: so much is to be given back.
+
+    All workers ask this before they take more, so together they do not take more than there is. What is mapped of the weights is
+    free in the machine's eyes, but each step needs it.
+    """
+    if (spare := _spare()) < 0:
+        _trim()
+        spare = _spare()
+    return spare
+
+
+def bounds(groups: Path = _GROUPS, own_groups: Path = _OWN_GROUPS) -> Iterator[Bound]:
+    """All that bound this process's memory, the machine first. ``groups``, ``own_groups``: Linux's files about control groups."""
+    machine = psutil.virtual_memory()
+    yield Bound(machine.total, machine.available)
+    with suppress(ImportError):
+        import resource  # not on Windows
+
+        limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+        if limit != resource.RLIM_INFINITY:
+            yield Bound(limit, limit - psutil.Process().memory_info().vms)
+    with suppress(OSError, ValueError):
+        for line in own_groups.read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if not controllers:
+                yield from _bounds_in(groups, path, ("memory.max", "memory.current", "inactive_file"), machine.total)
+            elif "memory" in controllers.split(","):
+                names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+                yield from _bounds_in(groups / "memory", path, names, machine.total)
+
+
+def _bounds_in(root: Path, path: str, names: tuple[str, str, str], total: int) -> Iterator[Bound]:
+    """Of a control group and those around it; in a container its path may be the host's, and only the root is seen."""
+    limit, current, inactive = names
+    group = root / path.lstrip("/")
+    for folder in (group, *group.parents):
+        if not folder.is_relative_to(root):
+            return
+        with suppress(OSError, ValueError):  # there is no such folder, or no limit: "max"
+            most = int((folder / limit).read_text())
+            if most < total:
+                used = int((folder / current).read_text())
+                stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+                yield Bound(
+                    most, most - used + int(stat.get(inactive, 0))
+                )  # pages of files that can be dropped are free
+
+
+def _spare() -> int:
+    machine, *others = bounds()
+    mapped = getattr(psutil.Process().memory_info(), "shared", 0)  # Linux alone says it
+    spare = machine.free - mapped - machine.total // _KEPT_SHARE
+    return min([spare, *(bound.free - bound.total // _KEPT_SHARE for bound in others)])
+
+
+def _trim() -> None:
+    """Give back what was freed: glibc keeps pieces of up to 32 MiB for the next who asks."""
+    with suppress(OSError, AttributeError, TypeError):  # another C library, or Windows
+        ctypes.CDLL(None).malloc_trim(0)
