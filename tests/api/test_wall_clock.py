@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from shimmy.api.generation import Generation
 from tests.api.serving import ENDLESS, ENDLESS_CTX, LIMITS, Running, serving
 from tests.suspended import suspended
 
@@ -26,6 +27,7 @@ def test_a_generation_ends_at_its_time_with_what_it_has(long_llama: Path) -> Non
         stream = server.open_stream("/api/generate", {**ENDLESS, "stream": True})
         assert stream.event()
         (generation,) = server.server.services.running._found.values()
+        assert isinstance(generation, Generation)
         server.loop.call_soon_threadsafe(generation._time_out)  # or the first token would have to come within that time
         *_, last, done = stream.rest()
         assert done == "[DONE]"
