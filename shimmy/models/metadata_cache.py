@@ -1,4 +1,4 @@
-"""What was read from model files, kept by path, size and time of change.
+"""What was read from model files, kept by path and stamp.
 
 A scan of unchanged files then opens none of them. The cache is never needed:
 whatever is wrong with it, the files are read again.
@@ -15,13 +15,13 @@ import msgspec
 from shimmy import __version__
 from shimmy.errors import InvalidModelFile
 from shimmy.models.metadata import ModelMetadata, read_metadata
+from shimmy.models.stamp import Stamp, stamp_of
 
 FILE = "metadata.msgpack"
 
 
 class _Row(msgspec.Struct, array_like=True):
-    size: int
-    mtime_ns: int
+    stamp: Stamp
     metadata: ModelMetadata | None
     reason: str
 
@@ -42,10 +42,10 @@ class MetadataCache:
 
     def read(self, path: Path) -> ModelMetadata:
         """``read_metadata(path)``, out of the cache where the file is as it was; InvalidModelFile likewise."""
-        info = path.stat()
+        stamp = stamp_of(path)
         row = self._old.get(str(path))
-        if row is None or (row.size, row.mtime_ns) != (info.st_size, info.st_mtime_ns):
-            row = _Row(info.st_size, info.st_mtime_ns, None, "")
+        if row is None or row.stamp != stamp:
+            row = _Row(stamp, None, "")
             try:
                 row.metadata = read_metadata(path)
             except InvalidModelFile as error:

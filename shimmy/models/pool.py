@@ -141,7 +141,12 @@ class ModelPool:
         return served.status if served is not None else "available"
 
     async def _scan(self, *, at_once: bool = False) -> None:
-        """Look at the folders, unless that was done just now; everybody who asks meanwhile waits for the same look."""
+        """Look at the folders, unless that was done just now; everybody who asks meanwhile waits for the same look.
+
+        ``at_once``: it was seen that they have changed, so a look that had begun before is no answer.
+        """
+        if at_once and self._scanning is not None:
+            await asyncio.wait([self._scanning])
         if not at_once and time.monotonic() - self._scanned_at < _FRESH_S:
             return
         if self._scanning is None:

@@ -163,6 +163,18 @@ def test_a_file_that_changed_is_read_again(home: Path, model: bytes) -> None:
     assert len(discover(config_of(home)).found) == 1
 
 
+def test_a_file_that_another_of_its_size_and_time_replaced_is_read_again(home: Path) -> None:
+    (home / "models").mkdir()
+    path = write_llama(home / "models/a.gguf", n_ctx=512)
+    discover(config_of(home))
+    other = write_llama(home / "b.gguf", n_ctx=256)
+    assert other.stat().st_size == path.stat().st_size
+    os.utime(other, ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns))  # as cp -p and rsync -t do
+    other.rename(path)
+    (found,) = discover(config_of(home)).found
+    assert found.metadata.context_length == 256
+
+
 @pytest.mark.parametrize("damage", [b"", b"\xff" * 100, b"\x92" * 3000])
 def test_a_damaged_cache_does_not_matter(home: Path, model: bytes, damage: bytes) -> None:
     put(home / "models/a.gguf", model)

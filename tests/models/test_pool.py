@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from shimmy.models import pool as pools
 from shimmy.models.discovery import Discovery
 from shimmy.models.discovery import discover as look
 from shimmy.models.pool import ModelPool
+from shimmy.models.stamp import Stamp, stamp_of
 from tests.models.homes import config_of
 from tests.tiny.models import write_llama
 
@@ -141,6 +143,39 @@ def test_a_file_that_was_put_in_the_place_of_another_is_the_new_one(pool: ModelP
         write_llama(home / "new.gguf", n_ctx=256).rename(home / "models/n.gguf")
         assert await pool.find("n") is model
         assert model.entry.model.metadata.context_length == 256
+
+    run(body())
+
+
+def test_a_look_that_began_before_a_file_was_replaced_is_not_taken_for_the_new_one(
+    pool: ModelPool, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, go_on, asked = threading.Event(), threading.Event(), threading.Event()
+
+    def slow(config: Config) -> Discovery:
+        found = look(config)
+        seen.set()
+        assert go_on.wait(60)
+        return found
+
+    def stamp(*paths: Path | None) -> Stamp:
+        asked.set()
+        return stamp_of(*paths)
+
+    async def body() -> None:
+        model = await pool.find("n")
+        monkeypatch.setattr(catalog, "discover", slow)
+        monkeypatch.setattr(pools, "_FRESH_S", 0.0)
+        monkeypatch.setattr(pools, "stamp_of", stamp)
+        listing = asyncio.create_task(pool.entries())
+        await asyncio.to_thread(seen.wait, 60)
+        write_llama(home / "new.gguf", n_ctx=256).rename(home / "models/n.gguf")
+        finding = asyncio.create_task(pool.find("n"))
+        await asyncio.to_thread(asked.wait, 60)
+        await asyncio.to_thread(go_on.set)
+        assert await finding is model
+        assert model.entry.model.metadata.context_length == 256
+        await listing
 
     run(body())
 
