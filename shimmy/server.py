@@ -131,7 +131,7 @@ async def serve(config: Config, on_ready: Callable[[Server], Awaitable[None]]) -
     try:
         await _unless(stop, on_ready(server))
         await stop.wait()
-        log.info("stopping: %d requests are finished first", server.services.active)
+        log.info("stopping: %d requests are finished first", server.services.active + server.services.expected)
         await _unless(stop_now, server.drain())
     finally:
         await server.close()
