@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import time
 import traceback
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -38,8 +39,9 @@ def children() -> set[int]:
 
 def new_child(before: set[int]) -> psutil.Process:
     """The first process of ours that was not there ``before``: the worker that a server has just started."""
+    deadline = time.monotonic() + PATIENCE_S
     while not (new := [child for child in psutil.Process().children() if child.pid not in before]):
-        pass
+        assert time.monotonic() < deadline
     return new[0]
 
 
@@ -124,8 +126,11 @@ def test_a_load_that_takes_too_long_is_an_error_that_names_the_setting(changing:
             socket.send(**ASK)
             worker = new_child(before)
             with contextlib.suppress(psutil.NoSuchProcess):  # where the time is over before we come so far
+                deadline = time.monotonic() + PATIENCE_S
                 while "shimmy.worker.process" not in worker.cmdline():
-                    pass  # until it runs its own program the server's thread stands still with it
+                    assert (
+                        time.monotonic() < deadline
+                    )  # until it runs its own program the server's thread stands still with it
                 worker.suspend()
             message = socket.receive()
             assert message["error"]["code"] == "model_failed"

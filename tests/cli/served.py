@@ -7,6 +7,8 @@ import json
 import re
 import socket
 import subprocess
+import threading
+import time
 from collections.abc import Iterator
 from http.client import HTTPConnection
 from typing import Any
@@ -25,7 +27,8 @@ class Served:
         self.process = process
         self.rest = ("", "")
         assert process.stdout is not None
-        self.line = process.stdout.readline().decode()
+        with self._patience():
+            self.line = process.stdout.readline().decode()
         found = re.search(r"http://127\.0\.0\.1:(\d+)\n", self.line)
         assert found, (self.line, process.communicate(timeout=TIMEOUT_S))
         self.port = int(found[1])
@@ -48,16 +51,29 @@ class Served:
         """The next lines on stderr, up to one that has this."""
         assert self.process.stderr is not None
         lines: list[str] = []
-        while not lines or text not in lines[-1]:
-            line = self.process.stderr.readline().decode()
-            assert line, lines
-            lines.append(line.removesuffix("\n"))
+        with self._patience():
+            while not lines or text not in lines[-1]:
+                line = self.process.stderr.readline().decode()
+                assert line, lines
+                lines.append(line.removesuffix("\n"))
         return lines
+
+    @contextlib.contextmanager
+    def _patience(self) -> Iterator[None]:
+        """A server that says nothing for too long inside the block is ended, which ends its streams."""
+        timer = threading.Timer(TIMEOUT_S, self.process.kill)
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     def until_closed(self) -> None:
         """Wait until it takes no new connections."""
+        deadline = time.monotonic() + TIMEOUT_S
         with contextlib.suppress(ConnectionError):
             while True:
+                assert time.monotonic() < deadline
                 socket.create_connection(("127.0.0.1", self.port), timeout=TIMEOUT_S).close()
 
     def workers(self) -> list[psutil.Process]:

@@ -47,7 +47,8 @@ def test_conversations_in_turn_are_all_kept_though_the_cells_hold_few(
                 turns.append((conversation, answer.tokens))
                 said[at] = [*conversation, *answer.tokens, *random_prompt(wide_decoder, 20, seed=10 * turn + at)]
         assert engine.engine.stats().spilled_bytes
-        assert engine.engine.stats().parked <= 512  # the newest, or as many as stay
+        cache = engine.engine._scheduler.cache
+        assert cache.parked <= cache._max_idle or len(cache._leaves) == 1  # as many as stay, or the newest
     for conversation, tokens in turns[6:]:
         assert_same_greedy(tokens, generate_plainly(wide_decoder, context, conversation, N))
 

@@ -13,6 +13,7 @@ import pytest
 from shimmy.errors import Cancelled, ContextLengthExceeded, InvalidRequest, ShimmyError, WorkerDied
 from shimmy.types import Delta, Event, Finished, GenerateRequest, Message, Progress, TokenizeRequest
 from shimmy.worker.client import WorkerClient
+from tests.suspended import suspended
 from tests.tiny.models import WRITERS, write_llama
 from tests.wide import WIDE, write_wide
 from tests.worker.running import (
@@ -167,11 +168,12 @@ def test_an_abort_in_the_queue_ends_that_request_only(long_llama: Path) -> None:
 def test_an_aborted_request_is_not_prepared_any_more(tiny_llama: Path) -> None:
     async def body() -> None:
         async with ready(tiny_llama) as (worker, _):
-            # Preparing it takes a second, and those behind it wait for that.
-            first = asyncio.create_task(worker.tokenize(TokenizeRequest(1, "hello " * 170_000)))
-            second = asyncio.create_task(collect(worker, request(2, grammar="this is none")))
-            await asyncio.sleep(0)  # both are sent
-            worker.abort(2)
+            with suspended(worker.pid):  # what is sent meanwhile lies one behind the other when it goes on
+                # Preparing it takes half a second, and those behind it wait for that.
+                first = asyncio.create_task(worker.tokenize(TokenizeRequest(1, "hello " * 170_000)))
+                second = asyncio.create_task(collect(worker, request(2, grammar="this is none")))
+                await asyncio.sleep(0)  # both are sent
+                worker.abort(2)
             with pytest.raises(Cancelled):  # and not what is wrong with its grammar
                 await second
             assert len((await first).tokens) > 170_000
