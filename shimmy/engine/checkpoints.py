@@ -64,9 +64,9 @@ class Checkpoints:
         tokens = sequence.tokens[: sequence.n_past]
         if spill.is_near(tokens, sequence.kin, MIN_APART):
             return
-        if not spill.make_room(self._memory.state_size(sequence.seq_id, partial=partial)):
-            return
         try:
+            if not spill.make_room(self._memory.state_size(sequence.seq_id, partial=partial)):
+                return
             state = self._memory.save_state(sequence.seq_id, partial=partial)
         except (ShimmyError, MemoryError):
             return

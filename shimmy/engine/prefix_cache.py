@@ -216,9 +216,9 @@ class PrefixCache:
         tokens = self._leaves.tokens[leaf]
         if len(tokens) < MIN_SPILL or self._is_elsewhere(leaf):
             return True
-        if not self._spill.make_room(self._memory.state_size(leaf)):
-            return False
         try:
+            if not self._spill.make_room(self._memory.state_size(leaf)):
+                return False
             state = self._memory.save_state(leaf)
         except (ShimmyError, MemoryError):
             return False

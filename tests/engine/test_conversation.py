@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import NoReturn
 
+import pytest
+
+from shimmy.errors import InsufficientMemory
+from shimmy.native.context import Context
 from shimmy.native.model import Model
 from tests.contexts import MakeContext
 from tests.engine.running import RunningEngine, assert_same_greedy, generate_plainly, random_prompt, running
@@ -48,9 +53,25 @@ def test_conversations_in_turn_are_all_kept_though_the_cells_hold_few(
                 said[at] = [*conversation, *answer.tokens, *random_prompt(wide_decoder, 20, seed=10 * turn + at)]
         assert engine.engine.stats().spilled_bytes
         cache = engine.engine._scheduler.cache
-        assert cache.parked <= cache._max_idle or len(cache._leaves) == 1  # as many as stay, or the newest
+        assert cache.parked <= cache._max_idle or len(list(cache._leaves)) == 1  # as many as stay, or the newest
     for conversation, tokens in turns[6:]:
         assert_same_greedy(tokens, generate_plainly(wide_decoder, context, conversation, N))
+
+
+@pytest.mark.parametrize("name", ["state_size", "save_state"])
+def test_what_cannot_be_saved_for_want_of_memory_ends_nothing(
+    wide_decoder: Model, make_context: MakeContext, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def fail(_context: Context, _seq_id: int, **_options: bool) -> NoReturn:
+        raise InsufficientMemory("out of memory")
+
+    context = make_context(wide_decoder, n_ctx=1024, **WIDE)
+    prompts = [random_prompt(wide_decoder, 250, seed=seed) for seed in range(4)]
+    monkeypatch.setattr(Context, name, fail)
+    with running(RunningEngine(wide_decoder, context, cache_ram=1 << 30)) as engine:
+        for prompt in prompts:
+            assert engine.ask(prompt, max_tokens=N).finished.reason == "length"
+        assert not engine.engine.stats().spilled_bytes
 
 
 def test_where_no_memory_is_to_spare_nothing_is_kept_beside_the_cells_and_answers_are_the_same(
