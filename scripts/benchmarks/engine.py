@@ -37,9 +37,10 @@ LONG_PROMPT = 512
 class Ours:
     """A worker with the model, and random prompts for it."""
 
-    def __init__(self, model: Path, threads: int) -> None:
+    def __init__(self, model: Path, threads: int, sequences: int = SEQUENCES) -> None:
         self._model = model
         self._threads = threads
+        self._sequences = sequences
         self._worker = WorkerClient()
         self._next_id = 0
         self._n_vocab = 0
@@ -48,7 +49,7 @@ class Ours:
         """Load the model."""
         await self._worker.start()
         metadata = check_model_file(self._model)
-        context = ContextParams(n_ctx=N_CTX, parallel=SEQUENCES, n_threads=self._threads)
+        context = ContextParams(n_ctx=N_CTX, parallel=self._sequences, n_threads=self._threads)
         load = Load(str(self._model), ModelParams(), context, metadata.kv_bytes_per_token, 0.1, 5.0)
         self._n_vocab = (await self._worker.load(load)).model.n_vocab
 
@@ -83,7 +84,9 @@ class Ours:
     async def decode_many(self, seed: int, tokens: int) -> tuple[float, float, float]:
         """Tokens/s of all streams; microseconds a token that the engine's loop spends outside decode and sampler; in the sampler."""
         before = (await self._worker.ping()).stats
-        done = await asyncio.gather(*(self.generate(1000 * seed + i, SHORT_PROMPT, tokens) for i in range(SEQUENCES)))
+        done = await asyncio.gather(
+            *(self.generate(1000 * seed + i, SHORT_PROMPT, tokens) for i in range(self._sequences))
+        )
         after = (await self._worker.ping()).stats
         assert before is not None
         assert after is not None

@@ -34,6 +34,8 @@ class Stream(NamedTuple):
     tokens: int  # generated, by the server's count
     prompt_tokens: int
     cached_tokens: int
+    guessed: int = 0  # tokens that speculation proposed, and how many of them were right
+    accepted: int = 0
 
     @property
     def first_s(self) -> float:
@@ -154,14 +156,14 @@ class Answer(NamedTuple):
 
     def read(self) -> Stream:
         """What the events say."""
-        times, pieces, usage, rest = [], [], None, b""
+        times, pieces, usage, timings, rest = [], [], None, {}, b""
         for at, data in self.arrived:
             *lines, rest = (rest + data).split(b"\n")
             for line in lines:
                 if not line.startswith(b"data: {"):
                     continue
                 event = json.loads(line[6:])
-                usage = event.get("usage") or usage
+                usage, timings = event.get("usage") or usage, event.get("timings") or timings
                 for choice in event.get("choices") or ():
                     text = choice.get("text") or (choice.get("delta") or {}).get("content")
                     if text:
@@ -171,7 +173,8 @@ class Answer(NamedTuple):
             raise RequestFailed(f"a stream ended without text or its usage: {self.arrived[-1:]!r}")
         cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens", 0)
         counts = usage["completion_tokens"], usage["prompt_tokens"], cached
-        return Stream(self.asked, self.ended, times, "".join(pieces), *counts)
+        guesses = timings.get("draft_n", 0), timings.get("draft_n_accepted", 0)
+        return Stream(self.asked, self.ended, times, "".join(pieces), *counts, *guesses)
 
 
 async def ask(port: int, body: dict[str, Any], arrivals: list[tuple[float, bytes]] | None = None) -> Answer:

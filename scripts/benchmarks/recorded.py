@@ -13,11 +13,11 @@ FALL = 0.1
 
 
 def ratios(rows: Sequence[Row]) -> dict[str, float]:
-    """Each row's ratio so that more is better, by its name. Rows that have a time of ours alone have no ratio."""
+    """Each row's ratio so that more is better, by its name. Of what is ours alone only shares are ratios."""
     return {
         name(row): round(1 / row.value if row.metric.less else row.value, 3)
         for row in rows
-        if row.value > 0 and not (row.metric.alone and row.metric.unit == "ms")
+        if row.value > 0 and not (row.metric.alone and row.metric.unit != "share")
     }
 
 

@@ -40,6 +40,7 @@ def arguments() -> argparse.Namespace:
         "--only", action="append", default=[], help="only works whose name has this in it; also several times"
     )
     made.add_argument("--pairs", type=int, help="pairs of each work")
+    made.add_argument("--minutes", type=float, help="start no pair that would not end by then; 40, or 4 with --quick")
     made.add_argument(
         "--check", action="store_true", help="exit code 1 where a ratio fell by more than 10 %% of the recorded one"
     )

@@ -6,6 +6,7 @@ import company
 import footprint
 from constrained import answers
 from conversations import conversations
+from overhead import overhead
 from peers import batched_bench, llama_bench
 from setups import N_CTX
 from stall import stall
@@ -37,6 +38,11 @@ _STALL = (
 _SCHEMA = (_RATE._replace(target=1.0), _RATE._replace(target=0.95, beside=FREE), _FIRST)
 _START = (Metric("start", "ms", less=True), Metric("memory", "MB", less=True))
 _SPARE = (Metric("load", "ms", 400, less=True, alone=True),)
+_OVERHEAD = (
+    Metric("front end", "us/token", 25, less=True, alone=True),
+    Metric("worker", "us/token", 25, less=True, alone=True),
+    Metric("engine", "tokens/s", alone=True),
+)
 _COMPANY = (Metric("together", "share", 0.8, alone=True),)
 _MODELS = (("default", ""), ("second", ", second"))
 
@@ -143,5 +149,6 @@ def _alone(*, pairs: int) -> list[Work]:
     return [
         Work("cold start", "none", _START, None, pairs, programs=starts),
         Work("spare worker", "none", _SPARE, None, pairs, programs={OURS: footprint.load_spare}),
+        Work("64 tiny streams", "none", _OVERHEAD, None, pairs, programs={OURS: overhead}),
         Work("two models", "none", _COMPANY, None, 2, programs=together),
     ]
