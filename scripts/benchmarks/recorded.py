@@ -17,7 +17,7 @@ def ratios(rows: Sequence[Row]) -> dict[str, float]:
     return {
         name(row): round(1 / row.value if row.metric.less else row.value, 3)
         for row in rows
-        if row.value > 0 and not (row.metric.alone and row.metric.unit != "share")
+        if row.value > 0 and (not row.metric.alone or (row.metric.unit == "share" and not row.metric.less))
     }
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pairs import interval
-from setups import PEERS
+from setups import PEER_SIDES
 from work import OURS, Metric
 
 Values = Mapping[str, Sequence[float]]  # by side, in the order of the pairs
@@ -45,13 +45,15 @@ class Row(NamedTuple):
 def row(work: str, metric: Metric, values: Values) -> Row | None:
     """The row of one metric; None where ours, or whatever it is compared with, has no pair."""
     ours = values.get(OURS, ())
-    sides = (metric.beside,) if metric.beside else tuple(PEERS)
-    others = {side: values[side] for side in sides if values.get(side)}
+    sides = {metric.beside} if metric.beside else PEER_SIDES
+    others = {side: found for side, found in values.items() if side in sides and found}
     if not ours or not (others or metric.alone):
         return None
     side = better(metric, others) if others else ""
     theirs = others.get(side, ())
-    compared = list(ours) if metric.alone else [a / b for a, b in zip(ours, theirs, strict=True)]
+    compared = list(ours) if metric.alone else [a / b for a, b in zip(ours, theirs, strict=True) if b]
+    if not compared:
+        return None
     low, high = interval(compared)
     peer = statistics.median(theirs) if theirs else 0.0
     return Row(work, metric, statistics.median(ours), peer, side, statistics.median(compared), low, high, len(compared))

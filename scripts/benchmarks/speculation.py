@@ -37,10 +37,13 @@ def repeating(*, tokens: int, every: int = 1) -> Window:
         texts = [f"[{seed}.{i}]\n{task.prompt}" for i, task in enumerate(chosen)]
         bodies = [completion(text, seed, tokens, temperature=0, ignore_eos=False) for text in texts]
         load = await drive(port, bodies, 1)
-        found = {"rate": load.tokens_per_s, "decode": decoding(load.streams)}
-        found["loops"] = sum(circles(stream.text) for stream in load.streams) / len(load.streams)
-        guessed = sum(stream.guessed for stream in load.streams)
-        return found | ({"accepted": sum(stream.accepted for stream in load.streams) / guessed} if guessed else {})
+        guessed, accepted = sum(s.guessed for s in load.streams), sum(s.accepted for s in load.streams)
+        return {
+            "rate": load.tokens_per_s,
+            "decode": decoding(load.streams),
+            "accepted": accepted / guessed if guessed else 0.0,
+            "loops": sum(circles(stream.text) for stream in load.streams) / len(load.streams),
+        }
 
     return window
 

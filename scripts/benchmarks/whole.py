@@ -66,7 +66,7 @@ def run(chosen: Sequence[Work], place: Place, pairs: int | None, seconds: float)
             for number, setup in itertools.product(range(pairs or max(work.pairs for work in chosen)), SETUPS):
                 mine = [work for work in chosen if work.setup == setup and number < (pairs or work.pairs)]
                 if mine:
-                    with servers(setup, place) as started:
+                    with servers(SETUPS[setup], place) as started:
                         for work in mine:
                             if time.monotonic() + found[work.name].longest_s > deadline:
                                 print(f"{work.name}: no time for pair {number + 1}", file=sys.stderr)

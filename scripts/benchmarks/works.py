@@ -8,7 +8,8 @@ from constrained import answers
 from conversations import conversations
 from overhead import overhead
 from peers import batched_bench, llama_bench
-from setups import N_CTX
+from setups import N_CTX, WITHOUT
+from speculation import repeating
 from stall import stall
 from streams import shared, unshared
 from work import OURS, Metric, Place, Program, Work
@@ -24,10 +25,10 @@ _PLAIN = (_RATE._replace(target=1.0), _FIRST, _DECODE)
 _SHARED = (
     Metric("cold", "tokens/s", 2.0),
     Metric("cold last first", "ms", 0.25, less=True),
-    Metric("cold cached", "share"),
+    Metric("cold cached", "share", alone=True),
     Metric("warm", "tokens/s", 2.2),
     Metric("warm last first", "ms", 0.25, less=True),
-    Metric("warm cached", "share"),
+    Metric("warm cached", "share", alone=True),
 )
 _TALK = (_RATE._replace(target=1.3), _FIRST, Metric("cached", "share", 0.8, alone=True))
 _STALL = (
@@ -36,6 +37,14 @@ _STALL = (
     Metric("long first", "ms", 1.6, less=True),
 )
 _SCHEMA = (_RATE._replace(target=1.0), _RATE._replace(target=0.95, beside=FREE), _FIRST)
+_GUESSES = (
+    _DECODE._replace(target=1.0),
+    _DECODE._replace(target=1.3, beside=WITHOUT),
+    _RATE,
+    Metric("accepted", "share", alone=True),
+    Metric("loops", "share", less=True, alone=True),
+)
+_NO_REPEATS = (_DECODE._replace(target=0.99, beside=WITHOUT), _DECODE)
 _START = (Metric("start", "ms", less=True), Metric("memory", "MB", less=True))
 _SPARE = (Metric("load", "ms", 400, less=True, alone=True),)
 _OVERHEAD = (
@@ -57,6 +66,7 @@ def whole() -> list[Work]:
         *_stalls(words_in=1800, tokens=1500, pairs=2),
         *_talks(n=16, turns=6, words_in=200, tokens_out=60, pairs=1),
         *_schemas(requests=8, tokens=64, pairs=5),
+        *_guesses(tokens=120, every=1, pairs=2),
         *_alone(pairs=5),
     ]
 
@@ -140,6 +150,14 @@ def _schemas(*, requests: int, tokens: int, pairs: int) -> list[Work]:
     free = answers(8, requests=requests, tokens=tokens, schema=False)
     window = answers(8, requests=requests, tokens=tokens, schema=True)
     return [Work("schema", "default", _SCHEMA, window, pairs, ours_besides={FREE: free})]
+
+
+def _guesses(*, tokens: int, every: int, pairs: int) -> list[Work]:
+    """Speculation where it helps, and where nothing repeats and it must not cost."""
+    return [
+        Work("repeating text", "guessing", _GUESSES, repeating(tokens=tokens, every=every), pairs),
+        Work("text without repeats", "guessing", _NO_REPEATS, unshared(1, requests=2, tokens=tokens), pairs),
+    ]
 
 
 def _alone(*, pairs: int) -> list[Work]:

@@ -40,7 +40,13 @@ def test_a_metric_of_ours_alone_needs_no_peer() -> None:
     assert (found.value, found.state) == (130, "yes")
 
 
-@pytest.mark.parametrize("values", [{"ours": [1.0]}, {"tuned": [1.0]}, {}, {"ours": [], "tuned": []}])
+def test_pairs_in_which_the_peer_has_nothing_are_left_out() -> None:
+    assert made(RATE, {"ours": [4.0, 9.0], "tuned": [2.0, 0.0]}).pairs == 1
+
+
+@pytest.mark.parametrize(
+    "values", [{"ours": [1.0]}, {"ours": [1.0], "tuned": [0.0]}, {"tuned": [1.0]}, {}, {"ours": [], "tuned": []}]
+)
 def test_what_has_no_pair_has_no_row(values: dict[str, list[float]]) -> None:
     assert row("a work", RATE, values) is None
 

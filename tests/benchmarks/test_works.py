@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import works
-from setups import PEERS, SETUPS
+from setups import PEER_SIDES, SETUPS
 from whole import choose
 from work import OURS, Work
 
@@ -35,9 +35,16 @@ def test_no_two_metrics_of_a_work_would_be_recorded_as_one(plan: list[Work]) -> 
 
 def test_what_a_metric_is_compared_with_is_measured(plan: list[Work]) -> None:
     for work in plan:
-        measured = {*work.ours_besides, *work.programs, *(PEERS if work.window else ())}
+        setup = SETUPS[work.setup]
+        measured = {
+            *work.ours_besides,
+            *work.programs,
+            *(setup.ours if work.window else ()),
+            *(setup.peers if work.window else ()),
+        }
         for metric in work.metrics:
-            assert metric.alone or (metric.beside or next(iter(PEERS))) in measured, (work.name, metric.name)
+            wanted = {metric.beside} if metric.beside else PEER_SIDES
+            assert metric.alone or measured & wanted, (work.name, metric.name)
 
 
 def test_only_the_works_that_were_asked_for_are_chosen() -> None:
