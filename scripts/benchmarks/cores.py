@@ -40,7 +40,7 @@ class Snapshot(NamedTuple):
 
     def use_until(self, later: Snapshot) -> Use:
         """What others had between two moments."""
-        whole = (later.at - self.at) * psutil.cpu_count()
+        whole = (later.at - self.at) * (psutil.cpu_count() or 1)
         others = (later.busy - self.busy) - (later.mine - self.mine)
         return Use(max(0.0, others / whole), max(0.0, (later.stolen - self.stolen) / whole))
 

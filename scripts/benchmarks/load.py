@@ -156,7 +156,9 @@ class Answer(NamedTuple):
 
     def read(self) -> Stream:
         """What the events say."""
-        times, pieces, usage, timings, rest = [], [], None, {}, b""
+        times, pieces, rest = [], [], b""
+        usage: dict[str, Any] | None = None
+        timings: dict[str, Any] = {}
         for at, data in self.arrived:
             *lines, rest = (rest + data).split(b"\n")
             for line in lines:
