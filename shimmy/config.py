@@ -64,6 +64,7 @@ class Config(NamedTuple):
     models: tuple[str, ...]
     parallel: int
     cache_ram: int
+    spare_worker: str
     queue: int
     api_keys: tuple[str, ...]
     api_key_file: Path | None

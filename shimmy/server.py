@@ -31,6 +31,7 @@ from shimmy.config import Config
 from shimmy.errors import ShimmyError, UsageError
 from shimmy.models.launch import read_template
 from shimmy.models.pool import ModelPool
+from shimmy.worker.birth import NewWorker
 
 log = logging.getLogger("shimmy.server")
 
@@ -40,12 +41,12 @@ _BACKLOG = 1024
 _LIMITS = Limits()
 
 
-def make_services(config: Config, keys: KeyRing, limits: Limits) -> Services:
-    """What the handlers share. In the loop that the server will run in."""
+def make_services(config: Config, keys: KeyRing, limits: Limits, first: NewWorker | None) -> Services:
+    """What the handlers share; ``first`` as for ModelPool. In the loop that the server will run in."""
     metrics = Metrics()
     return Services(
         config=config,
-        pool=ModelPool(config),
+        pool=ModelPool(config, first),
         keys=keys,
         hosts=Hosts(config.bind, config.allowed_hosts, config.cors_origins),
         metrics=metrics,
@@ -76,8 +77,8 @@ def make_app(services: Services) -> Application:
 class Server:
     """Listens, serves, drains, ends. Made and used in one loop."""
 
-    def __init__(self, config: Config, limits: Limits = _LIMITS) -> None:
-        """Listen. Raises UsageError where that is not safe or the template is missing, ShimmyError where the address is not free."""
+    def __init__(self, config: Config, limits: Limits = _LIMITS, first: NewWorker | None = None) -> None:
+        """Listen; ``first`` as for ModelPool. Raises UsageError where that is not safe or the template is missing, ShimmyError where the address is not free."""
         read_template(config.chat_template)  # each load reads it again; here a wrong name is still the caller's to mend
         keys = KeyRing(config.api_keys, config.api_key_file)
         if not is_loopback(config.bind) and not keys:
@@ -86,7 +87,7 @@ class Server:
             )
         sockets = _listen(config.bind, config.port)
         self.port: int = sockets[0].getsockname()[1]
-        self.services = make_services(config, keys, limits)
+        self.services = make_services(config, keys, limits, first)
         self._http = HTTPServer(
             make_app(self.services),
             max_header_size=_HEADER_LIMIT,
@@ -112,10 +113,10 @@ class Server:
         self.services.departures.close()
 
 
-async def serve(config: Config, on_ready: Callable[[Server], Awaitable[None]]) -> None:
+async def serve(config: Config, on_ready: Callable[[Server], Awaitable[None]], first: NewWorker | None = None) -> None:
     """Serve until SIGTERM or an interrupt; then drain, and end at once at the second. SIGHUP reads the keys again.
 
-    Raises as Server.
+    ``first`` as for ModelPool. Raises as Server.
     """
     loop = asyncio.get_running_loop()
     stop, stop_now = asyncio.Event(), asyncio.Event()
@@ -125,7 +126,7 @@ async def serve(config: Config, on_ready: Callable[[Server], Awaitable[None]]) -
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, end)
-    server = Server(config)
+    server = Server(config, first=first)
     if hasattr(signal, "SIGHUP"):
         loop.add_signal_handler(signal.SIGHUP, _reload_keys, server.services.keys)
     try:

@@ -73,6 +73,8 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("parallel", "int", 8, "sequences of one model at work at once", flag="--parallel", low=1, high=256),
     Setting("cache_ram", "int", 2048, "most MiB of memory for prompts that had to leave the KV cache of one model; 0: none",
             flag="--cache-ram", high=2**24),
+    Setting("spare_worker", "choice", "on", "keep a process ready for the next model that is loaded: on or off",
+            flag="--spare-worker", metavar="MODE", choices=("on", "off")),
     Setting("queue", "int", 64, "sequences of one model that may wait; more are refused", flag="--queue", high=65_536),
     Setting("api_keys", "names", (), "keys, of which each request must have one; commands send the first",
             flag="--api-key", metavar="KEY", also="SHIMMY_API_KEY", secret=True),

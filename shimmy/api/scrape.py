@@ -36,6 +36,8 @@ def _of_server(services: Services) -> Iterator[Reading]:
     yield Reading("shimmy_models_loaded", "Models that are ready", {}, loaded)
     yield Reading("shimmy_requests_active", "Requests that are being answered", {}, services.active)
     yield _memory("server", "", resident_bytes())
+    if spare := services.pool.spare.pid:
+        yield _memory("spare", "", resident_bytes(spare))
 
 
 def _of_model(model: ServedModel, pong: Pong | None) -> Iterator[Reading]:

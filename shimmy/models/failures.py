@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import time
-from collections import deque
-
 from shimmy.errors import ModelFailed, ShimmyError, WorkerDied
-
-_CRASHES, _CRASH_WINDOW_S = 3, 60.0
+from shimmy.models import crashes
+from shimmy.models.crashes import Crashes
 
 
 class Failures:
@@ -22,7 +19,7 @@ class Failures:
         self.restarts = 0  # loads after a worker's death
         self._name = name
         self._found: tuple[ShimmyError, object] | None = None  # and the files' stamp then
-        self._crashes: deque[float] = deque(maxlen=_CRASHES)
+        self._crashes = Crashes()
         self._died = False  # the last worker did
 
     @property
@@ -49,11 +46,9 @@ class Failures:
     def note_death(self, error: ShimmyError, stamp: object) -> None:
         """A worker has died."""
         self._died = True
-        now = time.monotonic()
-        self._crashes.append(now)
-        if len(self._crashes) == _CRASHES and now - self._crashes[0] < _CRASH_WINDOW_S:
+        if self._crashes.note():
             why = (
-                f"{self._name} ended {_CRASHES} times within {_CRASH_WINDOW_S:.0f} s and is not started again before its"
+                f"{self._name} ended {crashes.N} times within {crashes.WINDOW_S:.0f} s and is not started again before its"
                 f" file changes or it is loaded by hand: {error.message}"
             )
             self._found = ModelFailed(why), stamp
@@ -72,7 +67,7 @@ class Failures:
     def forget(self) -> None:
         """Try again, whatever there was."""
         self._found = None
-        self._crashes.clear()
+        self._crashes.forget()
 
 
 def _copy(error: ShimmyError) -> ShimmyError:

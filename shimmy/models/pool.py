@@ -15,8 +15,10 @@ from shimmy.errors import InvalidModelFile, ModelNotFound, ServerBusy
 from shimmy.models.catalog import BY_PATH, DEFAULT, Catalog, Entry, by_name
 from shimmy.models.discovery import inspect
 from shimmy.models.served import ServedModel
+from shimmy.models.spare import SpareWorker
 from shimmy.models.stamp import stamp_of
 from shimmy.types import ModelInfo, ModelStatus
+from shimmy.worker.birth import NewWorker
 
 _FRESH_S = 2.0  # a listing this old is taken as it is
 _NEVER = -math.inf
@@ -25,8 +27,10 @@ _NEVER = -math.inf
 class ModelPool:
     """Finds models by the names that requests give, and keeps those that are loaded."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, first: NewWorker | None = None) -> None:
+        """``first``: a worker for the first model, which was started already; its maker ends it."""
         self._config = config
+        self.spare = SpareWorker(keep=config.spare_worker == "on", show_log=config.verbose, first=first)
         self._served: dict[str, ServedModel] = {}
         self._named: list[str] = []  # ids of the models that were named when the server was started
         self._pinned: set[str] = set()  # ids of those whose file never changes with the folders
@@ -34,14 +38,23 @@ class ModelPool:
         self._scanned_at = _NEVER
         self._scanning: asyncio.Task[None] | None = None
         self._closed = False
+        self._all_named = asyncio.Event()
+        if not config.models:
+            self._all_named.set()
 
     async def name_models(self, names: Iterable[str]) -> list[ServedModel]:
-        """The models that the person who starts the server names, also by path. Raises ModelNotFound, InvalidModelFile."""
+        """The models that the person who starts the server names, also by path. Raises ModelNotFound, InvalidModelFile.
+
+        Where the configuration names models, requests that come before this has been done wait for it.
+        """
         named = []
-        for name in names:
-            entry = self._own(await asyncio.to_thread(self._catalog.resolve, name))
-            named.append(self._serve(entry))
-            self._named.append(entry.id)
+        try:
+            for name in names:
+                entry = self._own(await asyncio.to_thread(self._catalog.resolve, name))
+                named.append(self._serve(entry))
+                self._named.append(entry.id)
+        finally:
+            self._all_named.set()
         return named
 
     def _own(self, entry: Entry) -> Entry:
@@ -66,6 +79,7 @@ class ModelPool:
         That is the one that was named first at the start, else the only one that is loaded, else the catalog's default. Raises
         ModelNotFound with similar names, and InvalidModelFile where the default is SHIMMY_BASE_GGUF and no model.
         """
+        await self._all_named.wait()
         if name is None or name.lower() in {"", DEFAULT}:
             return await self._default()
         served = self._served.get(name)
@@ -86,7 +100,7 @@ class ModelPool:
     async def close(self) -> None:
         """End all workers at once, and start no more."""
         self._closed = True
-        await asyncio.gather(*(model.close() for model in self._served.values()))
+        await asyncio.gather(self.spare.close(), *(model.close() for model in self._served.values()))
 
     async def _default(self) -> ServedModel:
         if self._named:
@@ -167,7 +181,7 @@ class ModelPool:
         if served is None:
             if self._closed:
                 raise ServerBusy("the server is stopping", retry_after=1)
-            served = self._served[entry.id] = ServedModel(entry, self._config)
+            served = self._served[entry.id] = ServedModel(entry, self._config, self.spare)
         elif not self._keeps_its_file(served):
             served.entry = entry  # its file may be another one now
         return served

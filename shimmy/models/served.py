@@ -16,6 +16,7 @@ from shimmy.models.catalog import Entry
 from shimmy.models.check import check_model_file
 from shimmy.models.failures import Failures
 from shimmy.models.launch import load_command, read_template
+from shimmy.models.spare import SpareWorker
 from shimmy.models.stamp import stamp_of
 from shimmy.types import ModelStatus
 from shimmy.worker.client import WorkerClient
@@ -52,12 +53,14 @@ class ServedModel:
     A worker that dies takes its requests with it, and the next request starts another, unless its failures forbid it.
     """
 
-    def __init__(self, entry: Entry, config: Config) -> None:
+    def __init__(self, entry: Entry, config: Config, spare: SpareWorker | None = None) -> None:
+        """``spare`` gives the workers; None: they are started when they are wanted."""
         self.entry = entry
         self.progress = 0.0  # of the load under way, 0..1
         self.last_used = 0.0  # seconds since the epoch; 0: never
         self.load_ms = 0.0
         self._config = config
+        self._spare = spare or SpareWorker(keep=False, show_log=config.verbose)
         parallel = config.parallel
         self.admission = Admission(places=parallel + max(1, parallel // _AHEAD), queue=config.queue)
         self._ready: ReadyModel | None = None
@@ -213,20 +216,22 @@ class ServedModel:
         self._loading = None
         if not task.cancelled() and (error := task.exception()) is not None:
             log.warning("loading %s failed: %s", self.entry.id, error)
+        self._spare.refill()
         self._changed()
 
     async def _load(self) -> ReadyModel:
         started = time.monotonic()
         stamp = self._stamp()
-        worker = WorkerClient()
+        worker: WorkerClient | None = None
         try:
             read_template(self._config.chat_template)  # before a worker is started for nothing
-            await worker.start(show_log=self._config.verbose)  # it comes up while the file is checked
+            worker = await self._spare.take()  # a new one comes up while the file is checked
             metadata = await asyncio.to_thread(check_model_file, self.entry.path)
             command = load_command(self._config, self.entry.path, metadata, parallel=self._config.parallel)
             loaded = await asyncio.wait_for(worker.load(command, self._show), self._config.load_timeout_s)
         except BaseException as error:
-            await worker.close()
+            if worker is not None:
+                await worker.close()
             if isinstance(error, TimeoutError):
                 error = ModelFailed(
                     f"{self.entry.id} did not load within {self._config.load_timeout_s:g} s: set load_timeout_s higher"

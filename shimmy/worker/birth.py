@@ -29,11 +29,12 @@ class NewWorker:
     It must be started from a thread that lives as long as the worker is wanted: Linux ends a child with the thread that made it.
     """
 
-    def __init__(self) -> None:
-        """Raises ShimmyError when the process cannot be started."""
+    def __init__(self, *, ahead: bool = False) -> None:
+        """``ahead``: nobody waits for it, so it is made ready at the lowest priority. Raises ShimmyError when it cannot be started."""
         self.socket, theirs = socket.socketpair()
+        module = "shimmy.worker.ahead" if ahead else "shimmy.worker.process"
         # -P: a folder named shimmy where the user stands must not be imported.
-        command = [sys.executable, "-P", "-m", "shimmy.worker.process", str(theirs.fileno())]
+        command = [sys.executable, "-P", "-m", module, str(theirs.fileno())]
         try:
             self.process = subprocess.Popen(
                 command,

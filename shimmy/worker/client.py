@@ -73,6 +73,7 @@ class WorkerClient:
         self._pings: dict[int, asyncio.Future[Pong]] = {}
         self._n_pings = 0
         self._stderr = b""
+        self._stderr_pipe: asyncio.ReadTransport | None = None
         self._show_log = False
         self._closed_for: str | None = None  # what ``close`` was called for
         self._ended_by: str | None = None  # why nothing can be sent any more
@@ -99,7 +100,7 @@ class WorkerClient:
         self._process = new.process
         self._connection = await Connection.open(new.socket, self._handle)
         stderr = asyncio.StreamReader()
-        await asyncio.get_running_loop().connect_read_pipe(
+        self._stderr_pipe, _ = await asyncio.get_running_loop().connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(stderr), self._process.stderr
         )
         self._tasks = [
@@ -221,6 +222,11 @@ class WorkerClient:
         await asyncio.shield(self._tasks[1])
         return self.death or WorkerDied(self._exit())
 
+    def kill(self) -> None:
+        """End the process at once, whatever it is doing; ``close`` must still be called."""
+        if self._process is not None:
+            self._process.kill()
+
     async def close(self, why: str = "the worker was closed") -> None:
         """End the process, also in the middle of a step, and wait for it; its requests fail with ``why``. Twice is allowed."""
         if self._process is None:
@@ -234,6 +240,9 @@ class WorkerClient:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for pipe in (self._stderr_pipe, self._process.stderr):  # the second where ``start`` was not allowed to end
+            if pipe is not None:
+                pipe.close()
         self._fail_all(self._closed_for)
 
     def _send(self, command: Command) -> None:

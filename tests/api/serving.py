@@ -215,6 +215,7 @@ def serving(*models: Path, limits: Limits = LIMITS, **settings: object) -> Itera
     environ |= {"SHIMMY_CONFIG": os.devnull, "SHIMMY_PORT": "0"}
     environ.setdefault("SHIMMY_CTX", "2048")
     environ.setdefault("SHIMMY_THREADS", "1")
+    environ.setdefault("SHIMMY_SPARE_WORKER", "off")
     environ.setdefault("SHIMMY_STORE", str(models[0].parent / "no-store") if models else os.devnull)
     config = load_config({}, environ)._replace(default_folders=(), models=tuple(map(str, models)))
     started: Future[Running] = Future()

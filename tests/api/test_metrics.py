@@ -178,3 +178,14 @@ def test_names_follow_the_conventions(server: Running) -> None:
         assert not name.endswith(("_ms", "_milliseconds", "_total", "_created"))
         if family.type == "counter":
             assert all(sample.name.endswith("_total") for sample in family.samples)
+
+
+def test_the_spare_worker_s_memory_is_counted_while_there_is_one(tiny_llama: Path) -> None:
+    def is_counted() -> bool:
+        samples = scrape(server)["shimmy_resident_memory_bytes"].samples
+        return any(sample.labels["process"] == "spare" and sample.value > 1e7 for sample in samples)
+
+    with serving(tiny_llama, spare_worker="on") as server:
+        assert not is_counted()
+        assert server.post("/api/models/default/load").status == 200
+        server.wait_until(is_counted)

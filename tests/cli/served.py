@@ -17,7 +17,7 @@ import psutil
 
 from tests.cli.running import TIMEOUT_S, Argument, Shimmy
 
-_USUAL = {"SHIMMY_CTX": "2048", "SHIMMY_THREADS": "1", "SHIMMY_DRAIN_TIMEOUT_S": "600"}
+_USUAL = {"SHIMMY_CTX": "2048", "SHIMMY_SPARE_WORKER": "off", "SHIMMY_THREADS": "1", "SHIMMY_DRAIN_TIMEOUT_S": "600"}
 
 
 class Served:
@@ -76,12 +76,15 @@ class Served:
                 assert time.monotonic() < deadline
                 socket.create_connection(("127.0.0.1", self.port), timeout=TIMEOUT_S).close()
 
-    def workers(self) -> list[psutil.Process]:
-        """Its processes that run a model; what looks at the devices when a server starts may still be there, too."""
+    def workers(self, module: str = "process") -> list[psutil.Process]:
+        """Its processes that run a model; what looks at the devices when a server starts may still be there, too.
+
+        ``module`` "ahead": the one that waits for a model.
+        """
         found = []
         for child in psutil.Process(self.process.pid).children():
             with contextlib.suppress(psutil.NoSuchProcess):  # it ended meanwhile
-                if "shimmy.worker.process" in child.cmdline():
+                if f"shimmy.worker.{module}" in child.cmdline():
                     found.append(child)
         return found
 

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import socket
+import time
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 
@@ -126,3 +127,16 @@ def test_keys_are_read_again_on_a_hangup(shimmy: Shimmy, tiny_llama: Path) -> No
         assert server.status("/api/models") == 401
         server.process.send_signal(signal.SIGTERM)
         assert server.end() == 0
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_the_spare_worker_ends_with_the_server(shimmy: Shimmy, tiny_llama: Path, named: bool) -> None:
+    models = ["--model", tiny_llama] if named else []
+    with serving(shimmy, *models, "--spare-worker", "on") as server:
+        deadline = time.monotonic() + TIMEOUT_S
+        while not (spare := server.workers("ahead")):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        server.process.send_signal(signal.SIGTERM)
+        assert server.end() == 0
+        assert not spare[0].is_running()

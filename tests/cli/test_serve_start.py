@@ -116,7 +116,7 @@ def test_a_chat_template_that_there_is_not_is_wrong_usage(shimmy: Shimmy, tiny_l
 
 
 def test_what_listening_needs_leaves_out_what_it_does_not() -> None:
-    code = "import sys, shimmy.commands.serve, shimmy.api.routes as r; r.all_routes(); print(*sys.modules)"
+    code = "import sys, shimmy.commands.serving, shimmy.api.routes as r; r.all_routes(); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
     slow = {"numpy", "cffi", "_cffi_backend", "psutil", "rich", "huggingface_hub", "httpx2", "shimmy.native.ffi"}
     assert slow & set(done.stdout.split()) == set()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from shimmy.commands import banner
-from shimmy.commands.serve import _load, _start_up
+from shimmy.commands.serving import _load, _start_up
 from shimmy.models import served
 from shimmy.models.check import check_model_file
 from tests.api.serving import serving

@@ -68,6 +68,35 @@ def test_two_files_of_one_name_are_two_models(pool: ModelPool, home: Path) -> No
     run(body())
 
 
+@pytest.mark.usefixtures("pool")
+def test_who_asks_before_the_models_are_named_waits_for_that(home: Path) -> None:
+    config = config_of(home, SHIMMY_CTX="512", SHIMMY_THREADS="1")._replace(models=("a/m.gguf",))
+
+    async def body() -> None:
+        early = ModelPool(config)
+        asked = [asyncio.create_task(early.find(name)) for name in (None, "m")]
+        await asyncio.sleep(0)
+        (named,) = await early.name_models(config.models)
+        assert await asyncio.gather(*asked) == [named, named]
+
+    run(body())
+
+
+@pytest.mark.usefixtures("pool")
+def test_who_asks_before_a_wrong_name_is_not_left_waiting(home: Path) -> None:
+    config = config_of(home, SHIMMY_CTX="512", SHIMMY_THREADS="1")._replace(models=("nobody",))
+
+    async def body() -> None:
+        early = ModelPool(config)
+        asked = asyncio.create_task(early.find("n"))
+        await asyncio.sleep(0)
+        with pytest.raises(ModelNotFound):
+            await early.name_models(config.models)
+        assert (await asked).entry.path == home / "models/n.gguf"
+
+    run(body())
+
+
 def test_one_file_that_is_named_twice_is_one_model(pool: ModelPool, home: Path) -> None:
     async def body() -> None:
         first, second = await pool.name_models(["a/m.gguf", str(home / "b/../a/m.gguf")])
