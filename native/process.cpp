@@ -1,5 +1,6 @@
 // Process-wide matters: errors, the log, back ends, devices.
 #include "devices.h"
+#include "cpu_kernels.h"
 #include "error.h"
 #include "json.h"
 #include "log.h"
@@ -119,6 +120,7 @@ int32_t shimmy_start(int32_t fd, int32_t min_level) {
             llama_log_set(on_log, nullptr);
             common_log_set_verbosity_thold(-1);  // common's own log has a thread of its own: silence it
             llama_backend_init();
+            install_cpu_kernels();
         });
     });
 }

@@ -78,6 +78,19 @@ CHAIN_API const char * chain_chat_prompt(void * chat);
 // The answer parsed (common_chat_parse), as JSON: content, reasoning, calls. NULL where it does not have the format. Valid until the
 // next call.
 CHAIN_API const char * chain_chat_parse(void * chat, const char * text, int32_t partial);
+
+// One product of a matrix of `type` (its bytes as in a file) with columns of floats, and one attention over 16-bit cells (laid out as
+// a graph has them: cells of `n` numbers each, one key head after the other; mask null or n_queries x n_cells; sinks null or n_heads),
+// on the CPU: by ours where it takes them, else by ggml's reference. Return whether ours would take it, -1 for an error.
+CHAIN_API int chain_matmul(int32_t type, int64_t n, int64_t n_rows, int64_t n_columns, const void * matrix, const float * columns,
+                           float * out, int32_t n_threads, int ours);
+typedef struct chain_attention_shape {
+    int64_t n_keys, n_values, n_cells, n_queries, n_heads, n_key_heads;
+    float scale, max_bias;
+} chain_attention_shape;
+CHAIN_API int chain_attention(const chain_attention_shape * shape, const float * queries, const uint16_t * keys,
+                              const uint16_t * values, const uint16_t * mask, const float * sinks, float * out,
+                              int32_t n_threads, int ours);
 /* cdef end */
 
 #ifdef __cplusplus
