@@ -4,7 +4,7 @@
 
 #include "activations.h"
 #include "ggml-backend.h"
-#include "ggml-cpu-impl.h"
+#include "ggml-cpu/ggml-cpu-impl.h"
 #include "panel_tile.h"
 
 #include <algorithm>

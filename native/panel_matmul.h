@@ -6,7 +6,7 @@
 
 #ifdef SHIMMY_PANELS
 
-#include "traits.h"
+#include "ggml-cpu/traits.h"
 
 namespace shimmy {
 

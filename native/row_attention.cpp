@@ -4,7 +4,7 @@
 
 #include "attention_heads.h"
 #include "attention_shape.h"
-#include "ggml-cpu-impl.h"
+#include "ggml-cpu/ggml-cpu-impl.h"
 
 #include <algorithm>
 
