@@ -11,7 +11,7 @@ from typing import Any
 
 from calibration import Measured, steady
 from load import RequestFailed
-from serving import Served
+from serving import NoServer, Served
 from work import OURS, Place, Window, Work
 
 Side = Callable[[int], dict[str, float]]  # seed to values
@@ -82,7 +82,7 @@ def _of(program: Callable[[Place, int], dict[str, float]], place: Place) -> Side
 def _tried(name: str, side: Side, speed: Callable[[], float], seeds: Iterator[int]) -> list[Measured]:
     try:
         return steady(side, speed, seeds)
-    except* RequestFailed as failed:
+    except* (RequestFailed, ConnectionError, NoServer) as failed:
         print(f"{name}: {failed.exceptions[0]}", file=sys.stderr, flush=True)
     return []
 

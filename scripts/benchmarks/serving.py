@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -20,6 +19,10 @@ from peers import SHIMMY, free_port, program
 
 _PATIENCE_S = 120.0
 _NONE: Mapping[str, str] = MappingProxyType({})
+
+
+class NoServer(SystemExit):
+    """A server that ended or did not answer; who does not catch it ends with this one line."""
 
 
 class Served(NamedTuple):
@@ -123,7 +126,7 @@ def ready_name(served: Served, model: Path) -> str:
             if one["status"] == "ready" and Path(one["path"]).samefile(model):
                 return str(one["id"])
         time.sleep(0.02)
-    sys.exit(f"{model.name} was not loaded in time")
+    raise NoServer(f"{model.name} was not loaded in time")
 
 
 def _wait_for(url: str, served: Served, wanted: str) -> None:
@@ -137,6 +140,6 @@ def _wait_for(url: str, served: Served, wanted: str) -> None:
         except (urllib.error.URLError, ConnectionError):
             pass
         if not served.process.is_running() or served.process.status() == psutil.STATUS_ZOMBIE:
-            sys.exit(f"{served.name} ended before it answered")
+            raise NoServer(f"{served.name} ended before it answered")
         time.sleep(0.01)
-    sys.exit(f"{served.name} did not answer in time")
+    raise NoServer(f"{served.name} did not answer in time")

@@ -14,7 +14,7 @@ import argparse
 import itertools
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import plots
 import recorded
@@ -25,6 +25,7 @@ from arguments import parser
 from calibration import calibration
 from measuring import Found, pair, sides
 from peers import find_model
+from serving import NoServer
 from setups import SETUPS, servers
 from work import Place, Work
 
@@ -53,28 +54,40 @@ def choose(known: Sequence[Work], only: Sequence[str]) -> list[Work]:
     return [work for work in known if not only or any(part in work.name for part in only)]
 
 
-def run(chosen: Sequence[Work], place: Place, pairs: int | None, seconds: float) -> dict[str, Found]:
-    """What was found, by work: a pair of each, then the next of each, until all have theirs or ``seconds`` are over.
+class Run:
+    """Rounds of pairs until ``seconds`` are over, and what they found by work."""
 
-    Each round starts its servers anew. An interrupt ends it too, and what was found until then is kept.
-    """
-    found = {work.name: Found() for work in chosen}
-    seeds = itertools.count(_FIRST_SEED, _STEP)
-    deadline = time.monotonic() + seconds
-    try:
-        with calibration(place.default, place.threads) as speed:
-            for number, setup in itertools.product(range(pairs or max(work.pairs for work in chosen)), SETUPS):
-                mine = [work for work in chosen if work.setup == setup and number < (pairs or work.pairs)]
-                if mine:
-                    with servers(SETUPS[setup], place) as started:
-                        for work in mine:
-                            if time.monotonic() + found[work.name].longest_s > deadline:
-                                print(f"{work.name}: no time for pair {number + 1}", file=sys.stderr)
-                                continue
-                            pair(work, sides(work, started, place), speed, seeds, found[work.name])
-    except KeyboardInterrupt:
-        print("interrupted: this is what there is", file=sys.stderr)
-    return found
+    def __init__(self, chosen: Sequence[Work], place: Place, seconds: float) -> None:
+        self.found = {work.name: Found() for work in chosen}
+        self._chosen = chosen
+        self._place = place
+        self._seeds = itertools.count(_FIRST_SEED, _STEP)
+        self._deadline = time.monotonic() + seconds
+
+    def rounds(self, pairs: int | None) -> None:
+        """A pair of each work, then the next of each; ``pairs`` of each, or as many as each wants. An interrupt ends it."""
+        most = pairs or max((work.pairs for work in self._chosen), default=0)
+        try:
+            with calibration(self._place.default, self._place.threads) as speed:
+                for number, setup in itertools.product(range(most), SETUPS):
+                    mine = [work for work in self._chosen if work.setup == setup and number < (pairs or work.pairs)]
+                    if mine:
+                        self._round(setup, mine, speed)
+        except KeyboardInterrupt:
+            print("interrupted: this is what there is", file=sys.stderr)
+
+    def _round(self, setup: str, works: Sequence[Work], speed: Callable[[], float]) -> None:
+        """A pair of each of these works, with servers that were just started."""
+        try:
+            with servers(SETUPS[setup], self._place) as started:
+                for work in works:
+                    found = self.found[work.name]
+                    if time.monotonic() + found.longest_s > self._deadline:
+                        print(f"{work.name}: no time for another pair", file=sys.stderr)
+                    else:
+                        pair(work, sides(work, started, self._place), speed, self._seeds, found)
+        except NoServer as failed:
+            print(f"{setup}: {failed}", file=sys.stderr)
 
 
 def table(chosen: Sequence[Work], found: Mapping[str, Found]) -> list[rows.Row]:
@@ -93,7 +106,9 @@ def main() -> None:
     chosen = choose(works.quick() if args.quick else works.whole(), args.only)
     place = Place(find_model(args.model), find_model(args.second), args.threads)
     began = time.perf_counter()
-    found = run(chosen, place, args.pairs, 60 * (args.minutes or (4 if args.quick else 40)))
+    run = Run(chosen, place, 60 * (args.minutes or (4 if args.quick else 40)))
+    run.rounds(args.pairs)
+    found = run.found
     made = table(chosen, found)
     print(rows.HEADER)
     for row in made:
