@@ -24,7 +24,7 @@ def draw(rows: Sequence[Row], found: Mapping[str, Found], folder: Path = FOLDER)
     mpl.use("agg")
     folder.mkdir(parents=True, exist_ok=True)
     paths = folder / "ratios.png", folder / "machine.png"
-    _ratios([row for row in rows if not row.metric.alone], paths[0])
+    _ratios([row for row in rows if not (row.metric.alone or row.metric.difference)], paths[0])
     _machine([window for one in found.values() for window in one.windows], paths[1])
     return list(paths)
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rows import Row
+from work import Metric
 
 PATH = Path(__file__).with_name("recorded.json")
 FALL = 0.1
@@ -17,8 +18,15 @@ def ratios(rows: Sequence[Row]) -> dict[str, float]:
     return {
         name(row): round(1 / row.value if row.metric.less else row.value, 3)
         for row in rows
-        if row.value > 0 and (not row.metric.alone or (row.metric.unit == "share" and not row.metric.less))
+        if row.value > 0 and is_ratio(row.metric)
     }
+
+
+def is_ratio(metric: Metric) -> bool:
+    """Whether it says the same on another machine."""
+    if metric.alone:
+        return metric.unit == "share" and not metric.less
+    return not metric.difference
 
 
 def name(row: Row) -> str:

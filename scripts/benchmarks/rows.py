@@ -14,7 +14,7 @@ Values = Mapping[str, Sequence[float]]  # by side, in the order of the pairs
 
 
 class Row(NamedTuple):
-    """``value``: ours over the peer's, or ours itself for a target of ours alone; ``low`` and ``high``: its 95 % interval."""
+    """``value``: ours over the peer's, less the peer's, or ours itself, as the metric says; ``low`` and ``high``: its 95 % interval."""
 
     work: str
     metric: Metric
@@ -51,12 +51,21 @@ def row(work: str, metric: Metric, values: Values) -> Row | None:
         return None
     side = better(metric, others) if others else ""
     theirs = others.get(side, ())
-    compared = list(ours) if metric.alone else [a / b for a, b in zip(ours, theirs, strict=True) if b]
+    compared = _compared(metric, ours, theirs)
     if not compared:
         return None
     low, high = interval(compared)
     peer = statistics.median(theirs) if theirs else 0.0
     return Row(work, metric, statistics.median(ours), peer, side, statistics.median(compared), low, high, len(compared))
+
+
+def _compared(metric: Metric, ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
+    """What the target is said of, for each pair."""
+    if metric.alone:
+        return list(ours)
+    if metric.difference:
+        return [a - b for a, b in zip(ours, theirs, strict=True)]
+    return [a / b for a, b in zip(ours, theirs, strict=True) if b]
 
 
 def better(metric: Metric, others: Values) -> str:
@@ -75,7 +84,7 @@ def text(row: Row) -> str:
     """One line of the table."""
     target = row.metric.target
     wanted = "" if target is None else f"{'<=' if row.metric.less else '>='} {target:g}"
-    value = f"{'':>7}" if row.metric.alone else f"{row.value:>7.3f}"
+    value = f"{'':>7}" if row.metric.alone else f"{row.value:>+7.0f}" if row.metric.difference else f"{row.value:>7.3f}"
     spread = f"{row.low:.3g}-{row.high:.3g}"
     return (
         f"{row.work:<24} {row.metric.name:<16} {row.metric.unit:<9} {row.ours:>8.4g} {row.peer:>8.4g} {row.side:<12}"

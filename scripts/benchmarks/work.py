@@ -13,8 +13,8 @@ OURS = "ours"
 class Metric(NamedTuple):
     """One number of a window.
 
-    ``target``: of ours over the better peer's, over that of the side ``beside``, or of ours alone; at least that, or at most where
-    ``less`` is better. Without a target it is only shown.
+    ``target``: of ours over the better peer's, over that of the side ``beside``, of ours less the peer's (``difference``), or of ours
+    alone; at least that, or at most where ``less`` is better. Without a target it is only shown.
     """
 
     name: str
@@ -22,6 +22,7 @@ class Metric(NamedTuple):
     target: float | None = None
     less: bool = False
     alone: bool = False
+    difference: bool = False
     beside: str = ""
 
 

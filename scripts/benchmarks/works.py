@@ -45,7 +45,10 @@ _GUESSES = (
     Metric("loops", "share", less=True, alone=True),
 )
 _NO_REPEATS = (_DECODE._replace(target=0.99, beside=WITHOUT), _DECODE)
-_START = (Metric("start", "ms", less=True), Metric("memory", "MB", less=True))
+_START = (
+    Metric("start", "ms", 300, less=True, difference=True),
+    Metric("memory", "MB", 150, less=True, difference=True),
+)
 _SPARE = (Metric("load", "ms", 400, less=True, alone=True),)
 _OVERHEAD = (
     Metric("front end", "us/token", 25, less=True, alone=True),

@@ -38,12 +38,14 @@ def test_a_ratio_that_should_be_small_falls_when_it_grows() -> None:
     assert recorded.ratios([less]) == {"a work: first": 2.0}
 
 
-def test_a_time_of_ours_alone_is_no_ratio() -> None:
+def test_times_and_differences_of_times_are_no_ratios() -> None:
     gap = row("a work", Metric("gap", "ms", 150, less=True, alone=True), {"ours": [120.0]})
     share = row("a work", Metric("kept", "share", 0.3, alone=True), {"ours": [0.4]})
+    more = row("a work", Metric("start", "ms", less=True, difference=True), {"ours": [9.0], "tuned": [5.0]})
     assert gap is not None
     assert share is not None
-    assert recorded.ratios([gap, share]) == {"a work: kept": 0.4}
+    assert more is not None
+    assert recorded.ratios([gap, share, more]) == {"a work: kept": 0.4}
 
 
 def test_what_was_recorded_is_compared_with_the_same_kind_of_run() -> None:

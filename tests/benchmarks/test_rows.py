@@ -40,6 +40,12 @@ def test_a_metric_of_ours_alone_needs_no_peer() -> None:
     assert (found.value, found.state) == (130, "yes")
 
 
+def test_a_difference_is_ours_less_the_better_peers() -> None:
+    start = Metric("start", "ms", 300, less=True, difference=True)
+    found = made(start, {"ours": [900.0, 1300.0], "as it comes": [700.0, 900.0], "tuned": [2000.0, 2000.0]})
+    assert (found.side, found.value, found.state) == ("as it comes", 300, "open")
+
+
 def test_pairs_in_which_the_peer_has_nothing_are_left_out() -> None:
     assert made(RATE, {"ours": [4.0, 9.0], "tuned": [2.0, 0.0]}).pairs == 1
 
