@@ -32,7 +32,7 @@ class Setup(NamedTuple):
 SETUPS = {
     "default": Setup(second=False, ours={OURS: ()}, peers=PEERS),
     "second": Setup(second=True, ours={OURS: ()}, peers=PEERS),
-    "guessing": Setup(second=False, ours={OURS: (), WITHOUT: ("--speculate", "off")}, peers=GUESSING),
+    "guessing": Setup(second=False, ours={OURS: (), WITHOUT: ("--speculation", "off")}, peers=GUESSING),
     "none": Setup(second=False, ours={}, peers={}),
 }
 
