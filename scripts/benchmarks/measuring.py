@@ -57,13 +57,10 @@ def sides(work: Work, servers: Mapping[str, Served], place: Place) -> dict[str, 
 def pair(
     work: Work, compared: Mapping[str, Side], speed: Callable[[], float], seeds: Iterator[int], found: Found
 ) -> None:
-    """One pair, added to what was found."""
+    """One pair, added to what was found; a line for each side on stderr."""
     began = time.perf_counter()
     tried = {name: _tried(f"{work.name}, {name}", side, speed, seeds) for name, side in compared.items()}
-    spent = time.perf_counter() - began
-    found.add(tried, spent)
-    said = "; ".join(f"{side} {_short(many)}" for side, many in tried.items())
-    print(f"{work.name} ({spent:.0f} s): {said}", file=sys.stderr, flush=True)
+    found.add(tried, time.perf_counter() - began)
 
 
 def _on(server: Served, window: Window) -> Side:
@@ -80,16 +77,19 @@ def _of(program: Callable[[Place, int], dict[str, float]], place: Place) -> Side
 
 
 def _tried(name: str, side: Side, speed: Callable[[], float], seeds: Iterator[int]) -> list[Measured]:
+    began = time.perf_counter()
+    tried: list[Measured] = []
     try:
-        return steady(side, speed, seeds)
+        tried = steady(side, speed, seeds)
+        said = _short(tried)
     except* (RequestFailed, ConnectionError, NoServer) as failed:
-        print(f"{name}: {failed.exceptions[0]}", file=sys.stderr, flush=True)
-    return []
+        said = f"failed: {failed.exceptions[0]}"
+    print(f"{name} ({time.perf_counter() - began:.0f} s): {said}", file=sys.stderr, flush=True)
+    return tried
 
 
 def _short(many: Sequence[Measured]) -> str:
-    if not many:
-        return "failed"
+    """The last window's values, and why others were thrown away."""
     shown = ", ".join(f"{name} {value:.4g}" for name, value in many[-1].values.items())
-    thrown = sum(one.disturbed for one in many)
-    return shown + (f" ({thrown} thrown away)" if thrown else "")
+    thrown = [f"others had {one.use.others:.0%}, {one.before:.0f} to {one.after:.0f}" for one in many if one.disturbed]
+    return shown + "".join(f"; thrown away: {why}" for why in thrown)
