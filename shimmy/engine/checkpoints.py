@@ -31,7 +31,7 @@ class Checkpoints:
         if self._spill is None or not sequence.cache_prompt:
             sequence.pauses = []
             return
-        points = {min(n_seen, sequence.n_prompt - 1), sequence.n_prompt}
+        points = {min(n_seen, sequence.n_prompt - 1), sequence.n_prompt, *sequence.turns}
         last = sequence.n_past
         sequence.pauses = []
         for point in sorted(points):

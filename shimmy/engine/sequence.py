@@ -49,6 +49,7 @@ class Sequence:
         "started_at",
         "submitted_at",
         "tokens",
+        "turns",
         "wait",
     )
 
@@ -65,6 +66,7 @@ class Sequence:
         lora: LoraSet = (),
         partition: str = "",
         progress: bool = False,
+        turns: Items[int] = (),
         submitted_at: float = 0.0,
     ) -> None:
         self.id = request_id
@@ -84,6 +86,7 @@ class Sequence:
         self.kin: Kin = (lora, partition)  # who may use its cells, and whose it may use
         self.progress = progress  # say how far the prompt is computed
         self.logprobs: Logprobs | None = None  # where they are asked for; set when it is taken in
+        self.turns = turns  # points of the prompt at which messages begin
         self.pauses: list[int] = []  # points of the prompt, in order, at which a step ends; the checkpoints'
         self.wait: Wait | None = None  # for what it is held back; the scheduler's
         self.submitted_at = submitted_at

@@ -71,6 +71,7 @@ def _sequence(
         lora=lora,
         partition=request.partition,
         progress=request.return_progress,
+        turns=prompt.turns,
         submitted_at=submitted_at,
     )
 

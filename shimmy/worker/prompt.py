@@ -13,6 +13,7 @@ from shimmy.types import ChatParams, GenerateRequest, Message, Reasoning, Trigge
 from shimmy.worker.infill import infill_tokens
 from shimmy.worker.loading import LoadedModel, template_reason
 from shimmy.worker.tokens import check_tokens, tokenize
+from shimmy.worker.turns import turn_starts
 
 
 class Prompt(NamedTuple):
@@ -20,6 +21,7 @@ class Prompt(NamedTuple):
 
     opening  the tokens at the end that the grammar begins with
     shown    control tokens whose text the parser needs to see
+    turns    how many tokens come before the first message that is no instruction, and before the last one, where that is known
     """
 
     tokens: list[int]
@@ -28,6 +30,7 @@ class Prompt(NamedTuple):
     parser: ChatParser | None = None
     opening: Sequence[int] = ()
     shown: Sequence[int] = ()
+    turns: Sequence[int] = ()
 
 
 def make_prompt(request: GenerateRequest, loaded: LoadedModel) -> Prompt:
@@ -87,7 +90,8 @@ def _chat_prompt(request: GenerateRequest, loaded: LoadedModel) -> Prompt:
         raise InvalidRequest("grammar and tools exclude each other: send one of them", param="grammar")
     rendered, parser = render_messages(request.messages or (), chat, loaded, json_schema=request.json_schema)
     try:
-        return _answered_by(rendered, parser, request, loaded)
+        prompt = _answered_by(rendered, parser, request, loaded)
+        return prompt._replace(turns=_turns(prompt.tokens, request, loaded))
     except BaseException:
         if parser is not None:
             parser.close()
@@ -118,6 +122,13 @@ def render_messages(
     except TemplateFailed as error:
         message = f"the model's chat template refuses the messages: {template_reason(error)}"
         raise TemplateFailed(message, param="messages", details=error.message) from error
+
+
+def _turns(tokens: Sequence[int], request: GenerateRequest, loaded: LoadedModel) -> list[int]:
+    """Nobody asks where everything can be shared from anywhere."""
+    if loaded.context is None or loaded.context.facts.memory_kind == "attention":
+        return []
+    return turn_starts(tokens, request.messages or (), lambda token: not loaded.model.piece(token))
 
 
 def _answered_by(

@@ -77,10 +77,11 @@ class Turns:
         self.cache = PrefixCache(self.memory, n_seq_max=n_seq_max, sharing=sharing, max_parked=10_000, spill=self.spill)
         self._n = 0
 
-    def ask(self, prompt: list[int], answer: list[int]) -> Sequence:
+    def ask(self, prompt: list[int], answer: list[int], turns: tuple[int, ...] = ()) -> Sequence:
         """One request from its start to its end; what its cells are said to hold is what they hold."""
         self._n += 1
         sequence = make_sequence(self._n, prompt)
+        sequence.turns = turns
         lease = self.cache.lease(sequence, [])
         assert isinstance(lease, Lease)
         sequence.seq_id, sequence.n_past = lease
@@ -107,6 +108,13 @@ def test_the_third_prompt_with_the_same_instructions_finds_them(sharing: Sharing
     turns = Turns(sharing)
     asked = [turns.ask([*INSTRUCTIONS, *[number] * 50], [1] * 30) for number in (1, 2, 3, 4)]
     assert [sequence.n_cached for sequence in asked] == [0, 0, 100, 100]
+
+
+@KINDS
+def test_the_second_finds_them_where_it_is_known_where_they_end(sharing: Sharing) -> None:
+    turns = Turns(sharing)
+    asked = [turns.ask([*INSTRUCTIONS, *[number] * 50], [1] * 30, (100,)) for number in (1, 2)]
+    assert [sequence.n_cached for sequence in asked] == [0, 100]
 
 
 @KINDS
@@ -163,6 +171,9 @@ def test_points_nearer_than_a_checkpoint_is_worth_are_left_out(sharing: Sharing)
     ):
         turns.cache.checkpoints.choose(sequence, n_seen)
         assert sequence.pauses == pauses
+    sequence.turns = (40, 60)
+    turns.cache.checkpoints.choose(sequence, 0)
+    assert sequence.pauses == [40, 100]
 
 
 def test_uncached_prompts_do_not_pause() -> None:
