@@ -73,6 +73,7 @@ struct shimmy_context {
     };
 
     void check_window(int32_t seq_id, int32_t n) const;
+    void close_gap(int32_t from, int32_t to, int32_t end);
     void fill(const shimmy_step_batch & in);
     void check_runs(const shimmy_step_batch & in);
     void narrow_on_device(const shimmy_step_batch & in);

@@ -75,16 +75,31 @@ void shimmy_context::seq_copy(int32_t from, int32_t to, int32_t p0, int32_t p1) 
     check_seq(to);
     require(from != to, "a sequence cannot be copied onto itself");
     require(p0 >= 0 && p1 >= -1, "positions must be 0 or more");
-    require(llama_memory_seq_pos_max(memory(), to) < 0, "the target sequence is not empty");
+    const int32_t end = llama_memory_seq_pos_max(memory(), to) + 1;
+    require(end == 0 || (p0 > 0 && end == p0), "the target sequence is neither empty nor ends where the copy begins");
     const int32_t last = llama_memory_seq_pos_max(memory(), from);
     const bool whole = p0 == 0 && (p1 < 0 || p1 > last);
     require(unified_ || whole, "a split KV cache copies whole sequences only");
     const llama_model * m = model_.model.get();
     require(whole || !(llama_model_is_recurrent(m) || llama_model_is_hybrid(m)), "this memory copies whole sequences only");
-    if (!whole) {
+    if (p0 == 0 && !whole) {
         check_window(from, p1);
     }
+    if (end > 0) {
+        close_gap(from, to, end);
+    }
     llama_memory_seq_cp(memory(), from, to, whole ? -1 : p0, whole ? -1 : p1);
+}
+
+// What follows in `from` may begin with its window alone: what `to` holds before that is not seen any more.
+void shimmy_context::close_gap(int32_t from, int32_t to, int32_t end) {
+    const int32_t first = llama_memory_seq_pos_min(memory(), from);
+    llama_kv_cache_iswa * cells = windowed(memory());
+    require(cells == nullptr || first <= std::max(end, llama_memory_seq_pos_max(memory(), from) - window() + 1),
+            "the tokens that follow are not there");
+    if (cells != nullptr && first > end) {
+        cells->get_swa()->seq_rm(to, -1, -1);
+    }
 }
 
 const char * shimmy_context::memory_kind() const {

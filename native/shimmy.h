@@ -345,8 +345,9 @@ SHIMMY_API const float * shimmy_context_logits(shimmy_context * context, int32_t
 // cannot (recurrent models), or where what is left could not be gone on with, because of a window (`seq_copy`).
 SHIMMY_API int32_t shimmy_context_seq_remove(shimmy_context * context, int32_t seq_id, int32_t p0, int32_t p1);
 
-// Makes sequence `to` share the cells p0..p1-1 of `from` (`to` must be empty). No K or V is copied in a unified cache. Fails with
-// SHIMMY_E_INVALID where layers that see a window have let go of tokens that position p1 sees (`seq_range` says the first that is there).
+// Makes sequence `to` share the cells p0..p1-1 of `from`; `to` is empty, or holds p0 tokens. No K or V is copied in a unified cache. Fails
+// with SHIMMY_E_INVALID where layers that see a window have let go of tokens that position p1 sees (`seq_range` says the first that is
+// there). Only for saving its state is a copy good whose beginning (p0) is missing.
 SHIMMY_API int32_t shimmy_context_seq_copy(shimmy_context * context, int32_t from, int32_t to, int32_t p0, int32_t p1);
 
 // Lets go of what a sequence's next tokens do not see in layers with a window, and says how many cells have come free. Without it such

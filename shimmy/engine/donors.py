@@ -1,10 +1,11 @@
-"""Who of the running sequences has the beginning of another prompt, or is about to have it."""
+"""Who has the beginning of another prompt, or is about to have it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+from shimmy.engine.leaves import Leaves
 from shimmy.engine.memory import Sharing
 from shimmy.engine.prefixes import common_prefix
 from shimmy.engine.sequence import Sequence
@@ -47,3 +48,22 @@ def best_running(
             exact = not sharing.fork or 0 < sharing.window < other.n_prompt
             wait = Wait(other, n_common, exact)
     return lender, n_lent, wait
+
+
+def holder(sequence: Sequence, leaves: Leaves, running: Iterable[Sequence], n: int) -> int:
+    """An id whose full attention has the first ``n`` tokens of a prompt; -1: there is none."""
+    tokens, kin = sequence.tokens, sequence.kin
+    for seq_id, cached in leaves.of(kin):
+        if common_prefix(tokens, cached) >= n:
+            return seq_id
+    for other in running:
+        if other.kin == kin and other.n_past >= n and common_prefix(tokens, other.tokens) >= n:
+            return other.seq_id
+    return -1
+
+
+def longest_common(sequence: Sequence, leaves: Leaves, running: Iterable[Sequence]) -> int:
+    """How many tokens the prompt has in common with any other, whether these can be used or not."""
+    there = [tokens for _, tokens in leaves.of(sequence.kin)]
+    there += [other.tokens for other in running if other.kin == sequence.kin and other is not sequence]
+    return max((common_prefix(sequence.tokens, tokens) for tokens in there), default=0)

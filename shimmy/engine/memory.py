@@ -20,8 +20,11 @@ class Memory(Protocol):
     def seq_remove(self, seq_id: int, first: int = 0, end: int = -1) -> None:
         """Drop positions first..end-1 (-1: to its end) of a sequence."""
 
-    def seq_copy(self, source: int, target: int, end: int = -1) -> None:
-        """Let the empty sequence ``target`` share positions 0..end-1 of ``source``."""
+    def seq_copy(self, source: int, target: int, end: int = -1, first: int = 0) -> None:
+        """Let ``target``, which is empty or holds ``first`` tokens, share positions first..end-1 (-1: all) of ``source``.
+
+        What is copied without its beginning into an empty target is good for ``save_state`` alone.
+        """
 
     def seq_fork(self, source: int, target: int, n: int, state: bytearray) -> None:
         """Let it share 0..n-1, with a partial ``state`` of that point. Raises ShimmyError where there is no room; then it is empty."""
@@ -55,6 +58,11 @@ class Sharing(NamedTuple):
     unified: bool = True
     window: int = 0
     partial: bool = False
+
+    @property
+    def in_pieces(self) -> bool:
+        """Whether a sequence can be put together from others' parts, so that none has to be saved twice."""
+        return self.fork and self.unified
 
     @property
     def is_free(self) -> bool:

@@ -13,20 +13,21 @@ finds them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import NamedTuple
 
 from shimmy.engine.checkpoints import Checkpoints
-from shimmy.engine.donors import Wait, best_running
+from shimmy.engine.donors import Wait, best_running, holder, longest_common
 from shimmy.engine.leaves import Leaves
 from shimmy.engine.memory import Memory, Sharing
-from shimmy.engine.prefixes import common_prefix, sees, usable
+from shimmy.engine.prefixes import sees, usable
 from shimmy.engine.sequence import Kin, Sequence
 from shimmy.engine.shares import Shares
-from shimmy.engine.spill import Spill, Spilled
+from shimmy.engine.spill import Spill
+from shimmy.engine.spilling import Spilling
 from shimmy.errors import ShimmyError
 
 MIN_FORK = 8  # shared tokens below which a fork saves less than its scan over the cells costs
-MIN_SPILL = 32  # tokens below which computing them again costs little
 
 
 class Lease(NamedTuple):
@@ -59,6 +60,7 @@ class PrefixCache:
         self._max_parked = max_parked
         self._max_idle = max_parked if max_idle is None else max_idle
         self._spill = spill
+        self._spilling = Spilling(memory, sharing, spill)
         self.checkpoints = Checkpoints(memory, sharing, spill)
         self._free = list(range(n_seq_max - 1, -1, -1))
         self._leaves = Leaves()
@@ -93,7 +95,9 @@ class PrefixCache:
                 lease = self._resume(checkpoint, n_saved, sequence, running)
                 spilled, n_spilled = self._best_spilled(sequence)  # also gone, perhaps, if that failed
             if lease is None and n_spilled - max(n_leaf, n_lent) >= MIN_FORK:
-                lease = self._bring_back(spilled, n_spilled)
+                source = (leaf, n_leaf) if n_leaf > n_lent and leaf in self._leaves else (lender, n_lent)
+                brought = self._bring_back(spilled, n_spilled, *source)
+                lease = None if brought is None else Lease(brought, n_spilled)
             if lease is not None:
                 return lease
             leaf, n_leaf = self._best_leaf(sequence.tokens, sequence.kin)  # the one before may have had to go
@@ -124,7 +128,7 @@ class PrefixCache:
         """Take the least recently used leaf other than ``keep`` out of the cells; False when there is none."""
         for seq_id in self._leaves:
             if seq_id != keep:
-                self._spill_leaf(seq_id)
+                self._save(seq_id)
                 self._leaves.unpark(seq_id)
                 self._forget(seq_id)
                 return True
@@ -137,13 +141,10 @@ class PrefixCache:
         return self.evict(keep)
 
     def seen(self, sequence: Sequence, running: Iterable[Sequence]) -> int:
-        """How many tokens of a prompt others began with, whether they can be used or not."""
+        """How many tokens of a prompt others began with, whether they can be used or not; not asked where all can."""
         if self._sharing.is_free or self._spill is None:
             return 0
-        there = [tokens for _, tokens in self._leaves.of(sequence.kin)]
-        there += [other.tokens for other in running if other.kin == sequence.kin and other is not sequence]
-        found = max((common_prefix(sequence.tokens, tokens) for tokens in there), default=0)
-        return max(found, self._spill.seen(sequence.tokens, sequence.kin))
+        return max(longest_common(sequence, self._leaves, running), self._spill.seen(sequence.tokens, sequence.kin))
 
     def used(self, running: Iterable[Sequence]) -> int:
         """Cells that hold something of a leaf or of these sequences, each counted once."""
@@ -179,20 +180,12 @@ class PrefixCache:
         if self._spill is None or not self._sharing.partial:
             return -1, 0
         for key, n in self._spill.checkpoints(sequence.tokens, sequence.kin, n_best + MIN_FORK - 1):
-            if self._holder(sequence, running, n) >= 0 or self._spill.longest(sequence.tokens, sequence.kin)[1] >= n:
+            if (
+                holder(sequence, self._leaves, running, n) >= 0
+                or self._spill.longest(sequence.tokens, sequence.kin)[1] >= n
+            ):
                 return key, n
         return -1, 0
-
-    def _holder(self, sequence: Sequence, running: list[Sequence], n: int) -> int:
-        """An id whose full attention has the first ``n`` tokens of a prompt; -1: there is none."""
-        tokens, kin = sequence.tokens, sequence.kin
-        for seq_id, cached in self._leaves.of(kin):
-            if common_prefix(tokens, cached) >= n:
-                return seq_id
-        for other in running:
-            if other.kin == kin and other.n_past >= n and common_prefix(tokens, other.tokens) >= n:
-                return other.seq_id
-        return -1
 
     def _trim(self, keep: int) -> None:
         while self.parked > self._max_idle and self._spill_oldest(keep):
@@ -203,64 +196,65 @@ class PrefixCache:
     def _spill_oldest(self, keep: int) -> bool:
         """Take the least recently used leaf out of the cells that loses nothing by it; False where there is none but ``keep``."""
         for leaf in self._leaves:
-            if leaf != keep and self._spill_leaf(leaf):
+            if leaf != keep and self._save(leaf):
                 self._leaves.unpark(leaf)
                 self._forget(leaf)
                 return True
         return False
 
-    def _spill_leaf(self, leaf: int) -> bool:
-        """Save what a leaf holds, unless others have it, too, or it is quickly computed. False: it could not be saved."""
-        if self._spill is None:
-            return False
-        tokens = self._leaves.tokens[leaf]
-        if len(tokens) < MIN_SPILL or self._is_elsewhere(leaf):
-            return True
-        try:
-            if not self._spill.make_room(self._memory.state_size(leaf)):
-                return False
-            state = self._memory.save_state(leaf)
-        except (ShimmyError, MemoryError):
-            return False
-        self._spill.put(Spilled(tokens, self._leaves.kin(leaf), state))
-        return True
+    def _save(self, leaf: int) -> bool:
+        return self._spilling.save(leaf, self._leaves, self._free[-1] if self._free else None)
 
-    def _is_elsewhere(self, leaf: int) -> bool:
-        """Whether another leaf, or what is spilled already, begins with all of this one."""
-        assert self._spill is not None
-        tokens, kin = self._leaves.tokens[leaf], self._leaves.kin(leaf)
-        is_free = self._sharing.is_free
-        return (is_free and self._leaves.holds(tokens, kin, other_than=leaf)) or self._spill.has(
-            tokens, kin, fork=is_free
-        )
+    def _bring_back(self, key: int, n: int, source: int = -1, n_source: int = 0) -> int | None:
+        """An id with the first ``n`` tokens of what is spilled, in cells again; None where there is no id or no room for them.
 
-    def _bring_back(self, key: int, n: int) -> Lease | None:
-        """The first ``n`` tokens of what is spilled, in cells again; None where there is no id or no room for them."""
+        ``source``: an id in whose cells the first ``n_source`` of them are, and not brought back where they can be shared.
+        """
         assert self._spill is not None
-        spilled = self._spill.use(key)
-        seq_id = self._filled(lambda target: self._memory.restore_state(target, spilled.state))
-        if seq_id is None:
-            return None
-        if n < len(spilled.tokens):
-            self._memory.seq_remove(seq_id, n)
-        elif not spilled.checkpoint:
+        pieces = self._spill.pieces(key, n)
+        at = max((at for at, piece in enumerate(pieces) if 0 < piece.first <= n_source), default=0)
+        target = None
+        if at and self._can_fork(source, pieces[at].first) and (target := self._free_id(keep=source)) is not None:
+            self._memory.seq_copy(source, target, pieces[at].first)
+            self._shares.copied(source, target, pieces[at].first)
+            pieces = pieces[at:]
+        for piece in pieces:
+            restored = self._filled(partial(self._memory.restore_state, state=piece.state))
+            if target is None:
+                target = restored
+                if target is not None and piece.end < piece.n_tokens:
+                    self._memory.seq_remove(target, piece.end)
+            elif restored is not None:
+                self._memory.seq_copy(restored, target, piece.end, piece.first)
+                self._give_up(restored)
+            else:
+                self._give_up(target)
+                target = None
+            if target is None:
+                return None
+        if not self._sharing.in_pieces and not self._spill.is_checkpoint(key):
             self._spill.drop(key)  # it grows, and is saved again when it has to go
-        return Lease(seq_id, n)
+        return target
+
+    def _give_up(self, seq_id: int) -> None:
+        """A leased id that no sequence has got."""
+        self._leased.discard(seq_id)
+        self._forget(seq_id)
 
     def _resume(self, key: int, n: int, sequence: Sequence, running: list[Sequence]) -> Lease | None:
         """The first ``n`` tokens of a prompt from a partial state, with what others hold of full attention."""
         assert self._spill is not None
         state = self._spill.use(key).state
-        source = self._holder(sequence, running, n)
+        source = holder(sequence, self._leaves, running, n)
         if source < 0:
             whole, _ = self._spill.longest(sequence.tokens, sequence.kin)
-            spilled = self._spill.use(whole)
-            restored = self._filled(lambda target: self._memory.restore_state(target, spilled.state))
+            tokens = self._spill.use(whole).tokens
+            restored = self._bring_back(whole, len(tokens))
             if restored is None:
                 return None
             source = restored
             self._leased.discard(source)
-            self._leaves.park(source, spilled.tokens, spilled.kin)
+            self._leaves.park(source, tokens, sequence.kin)
         target = self._filled(lambda empty: self._memory.seq_fork(source, empty, n, state), keep=source)
         if target is None:
             return None
@@ -277,8 +271,7 @@ class PrefixCache:
                 fill(seq_id)
             except ShimmyError:
                 if not self.give_way(keep):
-                    self._leased.discard(seq_id)
-                    self._forget(seq_id)
+                    self._give_up(seq_id)
                     return None
             else:
                 return seq_id

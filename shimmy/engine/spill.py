@@ -24,7 +24,8 @@ def unlimited() -> int:
 class Spilled(NamedTuple):
     """The tokens of a prefix, who may use it, and the state that Memory.save_state gave.
 
-    checkpoint: it was saved while the sequence went on, for whoever comes by that point again; partial: it holds no full attention.
+    checkpoint: it was saved while the sequence went on, for whoever comes by that point again; partial: it holds no full attention;
+    first: how many tokens the state leaves out, because the prefix ``parent`` begins with them.
     """
 
     tokens: list[int]
@@ -32,16 +33,28 @@ class Spilled(NamedTuple):
     state: bytearray
     checkpoint: bool = False
     partial: bool = False
+    first: int = 0
+    parent: int = 0
+
+
+class Piece(NamedTuple):
+    """A state that holds the tokens from ``first`` on, of which those up to ``end`` are wanted."""
+
+    state: bytearray
+    first: int
+    end: int
+    n_tokens: int
 
 
 class _Entry:
-    """What is kept, how often it was used, and what it is worth: the least is given up first."""
+    """What is kept, how often it was used, how many others stand on it, and what it is worth: the least is given up first."""
 
-    __slots__ = ("n_uses", "spilled", "worth")
+    __slots__ = ("n_children", "n_uses", "spilled", "worth")
 
     def __init__(self, spilled: Spilled) -> None:
         self.spilled = spilled
         self.n_uses = 1
+        self.n_children = 0
         self.worth = 0.0
 
 
@@ -62,15 +75,17 @@ class Spill:
         self._lost_worth = 0.0  # of the last that was given up
         self.n_bytes = 0
 
-    def make_room(self, n_bytes: int) -> bool:
-        """Give up prefixes until there is room for a state of so many bytes; False where it is too large for all of it.
+    def make_room(self, n_bytes: int, keep: int = 0) -> bool:
+        """Give up prefixes other than ``keep`` until there is room for a state of so many bytes; False where there cannot be.
 
         What is given up counts as room at once: the memory goes to the next state, even where the C library keeps it meanwhile.
         """
         room = min(self._max_bytes - self.n_bytes, self._spare())
         fits = n_bytes <= room + self.n_bytes
-        while self._entries and (room < (n_bytes if fits else 0) or (fits and len(self._entries) >= _MAX_ENTRIES)):
-            room += self._give_up()
+        while room < (n_bytes if fits else 0) or (fits and len(self._entries) >= _MAX_ENTRIES):
+            if (given_up := self._give_up(keep)) is None:
+                return False
+            room += given_up
         return fits
 
     def put(self, spilled: Spilled) -> None:
@@ -79,6 +94,19 @@ class Spill:
         entry = self._entries[self._n_put] = _Entry(spilled)
         self._appraise(entry)
         self.n_bytes += len(spilled.state)
+        if spilled.parent:
+            self._entries[spilled.parent].n_children += 1
+
+    def pieces(self, key: int, n: int) -> list[Piece]:
+        """What the first ``n`` tokens of a whole prefix are made of, in order; all of it is worth more now."""
+        found: list[Piece] = []
+        while key:
+            spilled = self.use(key)
+            if spilled.first < n:
+                found.append(Piece(spilled.state, spilled.first, n, len(spilled.tokens)))
+                n = spilled.first
+            key = spilled.parent
+        return found[::-1]
 
     def best(self, tokens: list[int], kin: Kin, *, fork: bool, window: int = 0) -> tuple[int, int]:
         """The key of the whole prefix with most that a prompt can use, and how much that is; (-1, 0) where there is none."""
@@ -123,6 +151,10 @@ class Spill:
             for _, one in self._of(kin)
         )
 
+    def is_checkpoint(self, key: int) -> bool:
+        """Whether a prefix is here, and one that stays when somebody goes on with it."""
+        return key in self._entries and self._entries[key].spilled.checkpoint
+
     def use(self, key: int) -> Spilled:
         """A prefix, which stays, and is worth more now."""
         entry = self._entries[key]
@@ -131,16 +163,22 @@ class Spill:
         return entry.spilled
 
     def drop(self, key: int) -> None:
-        """Give a prefix up; one that is here no longer is ignored."""
+        """Give a prefix up that no other stands on; one that is here no longer is ignored."""
         if (entry := self._entries.pop(key, None)) is not None:
+            assert not entry.n_children
             self.n_bytes -= len(entry.spilled.state)
+            if entry.spilled.parent:
+                self._entries[entry.spilled.parent].n_children -= 1
 
     def _of(self, kin: Kin) -> Iterator[tuple[int, Spilled]]:
         return ((key, entry.spilled) for key, entry in self._entries.items() if entry.spilled.kin == kin)
 
-    def _give_up(self) -> int:
-        """Drop what is worth least: its bytes."""
-        least = min(self._entries, key=lambda key: self._entries[key].worth)
+    def _give_up(self, keep: int) -> int | None:
+        """Drop what is worth least and nobody stands on, other than ``keep``: its bytes; None where there is none."""
+        ends = (key for key, entry in self._entries.items() if not entry.n_children and key != keep)
+        least = min(ends, key=lambda key: self._entries[key].worth, default=0)
+        if not least:
+            return None
         entry = self._entries[least]
         self._lost_worth = entry.worth
         self.drop(least)

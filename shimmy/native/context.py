@@ -238,12 +238,13 @@ class Context:
         """Drop positions first..end-1 (-1: to its end) of a sequence."""
         check(library().shimmy_context_seq_remove(self._handle, seq_id, first, end))
 
-    def seq_copy(self, source: int, target: int, end: int = -1) -> None:
-        """Let the empty sequence ``target`` share positions 0..end-1 (-1: all) of ``source``.
+    def seq_copy(self, source: int, target: int, end: int = -1, first: int = 0) -> None:
+        """Let ``target``, which is empty or holds ``first`` tokens, share positions first..end-1 (-1: all) of ``source``.
 
-        Raises InvalidRequest where the memory cannot, or a window has left what position ``end`` sees.
+        Raises InvalidRequest where the memory cannot, or a window has left what position ``end`` sees. What is copied without its
+        beginning into an empty target is good for ``save_state`` alone.
         """
-        check(library().shimmy_context_seq_copy(self._handle, source, target, 0, end))
+        check(library().shimmy_context_seq_copy(self._handle, source, target, first, end))
 
     def seq_fork(self, source: int, target: int, n: int, state: bytes | bytearray) -> None:
         """Let the empty ``target`` be what ``source`` was after ``n`` tokens, when the partial ``state`` was saved.

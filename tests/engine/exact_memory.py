@@ -32,12 +32,27 @@ class ExactMemory:
         if not first:
             self._first[seq_id] = 0
 
-    def seq_copy(self, source: int, target: int, end: int = -1) -> None:
-        whole = end == len(self.cells[source])
+    def seq_copy(self, source: int, target: int, end: int = -1, first: int = 0) -> None:
+        whole = end == len(self.cells[source]) and not first
         assert self._sharing.fork or (self._sharing.copy and whole), "forking this memory gives wrong logits"
+        assert not first or self._sharing.in_pieces
+        if first:
+            self._append(source, target, len(self.cells[source]) if end < 0 else end, first)
+            return
         assert sees(self._first[source], end, self._sharing.window), "the window is gone"
         self._share(source, target, end)
         self._first[target] = self._first[source]
+
+    def _append(self, source: int, target: int, end: int, first: int) -> None:
+        held = self.cells[target]
+        assert len(held) in (0, first)
+        assert None not in self.cells[source][first:end]
+        self._first[target] = (
+            self._first[source] if self._first[source] > first else self._first[target] if held else first
+        )
+        self.cells[target] = [*(held or [None] * first), *self.cells[source][first:end]]  # type: ignore[list-item] # until it is saved
+        self._owned[target] = [*(self._owned[target] or [-1] * first), *self._owned[source][first:end]]
+        self._kin[target] = self._kin[source]
 
     def _share(self, source: int, target: int, end: int) -> None:
         assert source != target
@@ -72,17 +87,18 @@ class ExactMemory:
         self.seq_remove(seq_id)
         partial, tokens, kin = pickle.loads(state)
         assert not partial
-        if self.n_used + len(tokens) > self._n_cells:
+        first = tokens.count(None)
+        if self.n_used + len(tokens) - first > self._n_cells:
             raise InvalidRequest("the state does not fit", param="state")
         self.cells[seq_id], self._kin[seq_id] = tokens, kin
-        self._owned[seq_id] = list(range(self._n_made, self._n_made + len(tokens)))
-        self._first[seq_id] = max(0, len(tokens) - self._sharing.window) if self._sharing.window else 0
+        self._owned[seq_id] = [*[-1] * first, *range(self._n_made, self._n_made + len(tokens) - first)]
+        self._first[seq_id] = max(first, len(tokens) - self._sharing.window if self._sharing.window else 0)
         self._n_made += len(tokens)
 
     @property
     def n_used(self) -> int:
         """Cells that anybody holds."""
-        return len({cell for cells in self._owned.values() for cell in cells})
+        return len({cell for cells in self._owned.values() for cell in cells if cell >= 0})
 
     def kin_of(self, seq_id: int) -> Kin:
         """Who computed what an id holds."""

@@ -123,6 +123,43 @@ def test_a_beginning_is_shared_with_the_state_that_was_saved_at_its_end(
     assert_goes_on(context, wide_decoder, 1, tokens[:at])
 
 
+@pytest.mark.parametrize("wide_decoder", ["llama", "swa"], indirect=True)
+@pytest.mark.parametrize(("n", "first"), [(50, 20), (150, 20), (150, 120), (400, 399), (400, 70)])
+def test_a_sequence_is_put_together_from_the_states_of_its_parts(
+    wide_decoder: Model, make_context: MakeContext, n: int, first: int
+) -> None:
+    context = make_context(wide_decoder, n_ctx=2048, **WIDE)
+    tokens = long_tokens(wide_decoder, n)
+    compute(context, 0, tokens[:first])
+    beginning = context.save_state(0)
+    compute(context, 0, tokens[first:], position=first)
+    context.seq_copy(0, 1, -1, first)
+    rest = context.save_state(1)
+    assert len(rest) < len(context.save_state(0))
+    for seq_id in (0, 1):
+        context.seq_remove(seq_id)
+    compute(context, 3, tokens[::-1])  # the cells are somebody else's now
+    context.restore_state(0, beginning)
+    context.restore_state(1, rest)
+    context.seq_copy(1, 0, -1, first)
+    context.seq_remove(1)
+    assert context.seq_range(0)[1] == n - 1
+    assert_goes_on(context, wide_decoder, 0, tokens)
+
+
+@pytest.mark.parametrize("wide_decoder", ["llama", "swa"], indirect=True)
+def test_parts_that_do_not_meet_are_not_put_together(wide_decoder: Model, make_context: MakeContext) -> None:
+    context = make_context(wide_decoder, n_ctx=2048, **WIDE)
+    tokens = long_tokens(wide_decoder, 100)
+    compute(context, 0, tokens)
+    compute(context, 1, tokens[:50])
+    for first in (49, 51):
+        with pytest.raises(InvalidRequest, match="neither empty nor"):
+            context.seq_copy(0, 1, -1, first)
+    context.seq_copy(0, 1, -1, 50)
+    assert_goes_on(context, wide_decoder, 1, tokens)
+
+
 @PARTIAL
 def test_a_state_of_another_point_is_refused(wide_decoder: Model, make_context: MakeContext) -> None:
     context = make_context(wide_decoder, n_ctx=2048, **WIDE)

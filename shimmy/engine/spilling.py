@@ -1,0 +1,54 @@
+"""How a leaf gets from the cells to the host's memory: only what is not there already."""
+
+from __future__ import annotations
+
+from shimmy.engine.leaves import Leaves
+from shimmy.engine.memory import Memory, Sharing
+from shimmy.engine.spill import Spill, Spilled
+from shimmy.errors import ShimmyError
+
+MIN_SPILL = 32  # tokens below which computing them again costs little
+
+
+class Spilling:
+    """Saves leaves of one memory. Engine thread only."""
+
+    def __init__(self, memory: Memory, sharing: Sharing, spill: Spill | None) -> None:
+        self._memory = memory
+        self._sharing = sharing
+        self._spill = spill
+
+    def save(self, leaf: int, leaves: Leaves, scratch: int | None) -> bool:
+        """Save what a leaf holds, unless others have it, too, or it is quickly computed. False: it could not be saved.
+
+        ``scratch``: an empty id. With it only what no saved prefix has is copied, where a sequence can be put together from parts: of a
+        conversation that is its newest turn.
+        """
+        spill, sharing = self._spill, self._sharing
+        if spill is None:
+            return False
+        tokens, kin = leaves.tokens[leaf], leaves.kin(leaf)
+        if len(tokens) < MIN_SPILL or spill.has(tokens, kin, fork=sharing.is_free):
+            return True
+        if sharing.is_free and leaves.holds(tokens, kin, other_than=leaf):
+            return True
+        parent, first = 0, 0
+        if sharing.in_pieces and scratch is not None:
+            parent, first = spill.best(tokens, kin, fork=True, window=sharing.window)
+        if scratch is None or first < MIN_SPILL:
+            state = self._state(spill, leaf, 0)
+            parent, first = 0, 0
+        else:
+            self._memory.seq_copy(leaf, scratch, -1, first)
+            state = self._state(spill, scratch, parent)
+            self._memory.seq_remove(scratch)
+        if state is not None:
+            spill.put(Spilled(tokens, kin, state, first=first, parent=parent))
+        return state is not None
+
+    def _state(self, spill: Spill, seq_id: int, parent: int) -> bytearray | None:
+        """What an id holds; None where there is no room for it beside ``parent``."""
+        try:
+            return self._memory.save_state(seq_id) if spill.make_room(self._memory.state_size(seq_id), parent) else None
+        except (ShimmyError, MemoryError):
+            return None
