@@ -11,7 +11,7 @@ from queue import SimpleQueue
 from shimmy.engine.answers import Answers, Emit, cancelled
 from shimmy.engine.embedding import EmbeddingQueue
 from shimmy.engine.embedding_job import EmbeddingJob
-from shimmy.engine.memory import max_idle, sharing_of
+from shimmy.engine.memory import COPIED_PER_S, max_idle, sharing_of
 from shimmy.engine.pacer import Pacer
 from shimmy.engine.prefix_cache import PrefixCache
 from shimmy.engine.scheduler import Part, Scheduler
@@ -63,6 +63,7 @@ class Engine:
             sharing=sharing_of(facts, model.facts.n_swa),
             max_parked=max(facts.n_ctx // 2, 1),
             max_idle=max_idle(facts),
+            max_early=int(max_step_s * COPIED_PER_S),
             spill=self._spill,
         )
         self._context = context

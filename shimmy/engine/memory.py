@@ -12,6 +12,7 @@ from shimmy.types import ContextFacts
 # Most parked tokens where every step runs over all cells: those of a sequence that nobody computes with cost each token of each
 # other one 1 to 8 ns a head and layer, 40 % of all time for 4,000 of them (docs/performance.md).
 _MOST_IN_THE_WAY = 256
+COPIED_PER_S = 600_000_000  # bytes of states saved in a second, while every stream waits (docs/performance.md)
 
 
 class Memory(Protocol):

@@ -12,6 +12,7 @@ finds them.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import NamedTuple
@@ -41,7 +42,8 @@ class PrefixCache:
     """Owns all sequence ids of a context: free, leased to a running sequence, or a leaf. Engine thread only.
 
     max_parked: most tokens that leaves may hold together, but for the newest, a conversation of any length.
-    spill: where what has to leave the cells goes; None: nowhere. max_idle: beyond so many tokens leaves go there, if it takes them.
+    spill: where what has to leave the cells goes; None: nowhere. max_idle: beyond so many tokens leaves go there, if it takes them;
+    max_early: but none of which more bytes are to be copied, while nobody needs its cells.
     """
 
     def __init__(
@@ -52,12 +54,14 @@ class PrefixCache:
         sharing: Sharing,
         max_parked: int,
         max_idle: int | None = None,
+        max_early: int = sys.maxsize,
         spill: Spill | None = None,
     ) -> None:
         self._memory = memory
         self._sharing = sharing
         self._fork = sharing.fork
         self._max_parked = max_parked
+        self._max_early = max_early
         self._max_idle = max_parked if max_idle is None else max_idle
         self._spill = spill
         self._spilling = Spilling(memory, sharing, spill)
@@ -196,14 +200,14 @@ class PrefixCache:
     def _spill_oldest(self, keep: int) -> bool:
         """Take the least recently used leaf out of the cells that loses nothing by it; False where there is none but ``keep``."""
         for leaf in self._leaves:
-            if leaf != keep and self._save(leaf):
+            if leaf != keep and self._save(leaf, self._max_early):
                 self._leaves.unpark(leaf)
                 self._forget(leaf)
                 return True
         return False
 
-    def _save(self, leaf: int) -> bool:
-        return self._spilling.save(leaf, self._leaves, self._free[-1] if self._free else None)
+    def _save(self, leaf: int, at_most: int = sys.maxsize) -> bool:
+        return self._spilling.save(leaf, self._leaves, self._free[-1] if self._free else None, at_most=at_most)
 
     def _bring_back(self, key: int, n: int, source: int = -1, n_source: int = 0) -> int | None:
         """An id with the first ``n`` tokens of what is spilled, in cells again; None where there is no id or no room for them.

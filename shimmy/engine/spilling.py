@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from shimmy.engine.leaves import Leaves
 from shimmy.engine.memory import Memory, Sharing
 from shimmy.engine.spill import Spill, Spilled
@@ -18,10 +20,10 @@ class Spilling:
         self._sharing = sharing
         self._spill = spill
 
-    def save(self, leaf: int, leaves: Leaves, scratch: int | None) -> bool:
+    def save(self, leaf: int, leaves: Leaves, scratch: int | None, *, at_most: int = sys.maxsize) -> bool:
         """Save what a leaf holds, unless others have it, too, or it is quickly computed. False: it could not be saved.
 
-        ``scratch``: an empty id. With it only what no saved prefix has is copied, where a sequence can be put together from parts: of a
+        ``at_most``: bytes that may be copied for it. ``scratch``: an empty id. With it only what no saved prefix has is copied, where a sequence can be put together from parts: of a
         conversation that is its newest turn.
         """
         spill, sharing = self._spill, self._sharing
@@ -36,19 +38,20 @@ class Spilling:
         if sharing.in_pieces and scratch is not None:
             parent, first = spill.best(tokens, kin, fork=True, window=sharing.window)
         if scratch is None or first < MIN_SPILL:
-            state = self._state(spill, leaf, 0)
+            state = self._state(spill, leaf, 0, at_most)
             parent, first = 0, 0
         else:
             self._memory.seq_copy(leaf, scratch, -1, first)
-            state = self._state(spill, scratch, parent)
+            state = self._state(spill, scratch, parent, at_most)
             self._memory.seq_remove(scratch)
         if state is not None:
             spill.put(Spilled(tokens, kin, state, first=first, parent=parent))
         return state is not None
 
-    def _state(self, spill: Spill, seq_id: int, parent: int) -> bytearray | None:
-        """What an id holds; None where there is no room for it beside ``parent``."""
+    def _state(self, spill: Spill, seq_id: int, parent: int, at_most: int) -> bytearray | None:
+        """What an id holds; None where that is too much, or there is no room for it beside ``parent``."""
         try:
-            return self._memory.save_state(seq_id) if spill.make_room(self._memory.state_size(seq_id), parent) else None
+            size = self._memory.state_size(seq_id)
+            return self._memory.save_state(seq_id) if size <= at_most and spill.make_room(size, parent) else None
         except (ShimmyError, MemoryError):
             return None

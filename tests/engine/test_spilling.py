@@ -90,6 +90,25 @@ def test_what_is_in_cells_is_shared_and_only_the_rest_comes_back() -> None:
     assert talk.memory.n_used == talk.cache.used([back]) == before + 40
 
 
+@pytest.mark.parametrize(("max_early", "n_left"), [(10_000, 50), (10, 150)])
+def test_what_takes_long_to_copy_leaves_only_when_its_cells_are_needed(max_early: int, n_left: int) -> None:
+    sharing = Sharing(fork=True)
+    memory, spill = ExactMemory(6, sharing), Spill(1 << 20)
+    cache = PrefixCache(
+        memory, n_seq_max=6, sharing=sharing, max_parked=160, max_idle=60, max_early=max_early, spill=spill
+    )
+    for number in range(1, 5):
+        sequence = make_sequence(number, [number] * 51)
+        lease = cache.lease(sequence, [])
+        assert isinstance(lease, Lease)
+        sequence.seq_id, sequence.n_past = lease
+        memory.compute(sequence, 50)
+        cache.release(sequence)
+        cache.check(6)
+    assert cache.parked == n_left
+    assert spill.n_bytes
+
+
 @KINDS
 @pytest.mark.parametrize("n_cells", [150, 140, 100, 90])
 def test_parts_for_which_there_is_no_room_leave_nothing_behind(sharing: Sharing, n_cells: int) -> None:
