@@ -14,7 +14,11 @@ from work import Window
 
 
 def conversations(n: int, *, turns: int, words_in: int, tokens_out: int, streams: int) -> Window:
-    """``n`` conversations, ``streams`` at a time; one that was answered waits behind all others for its next turn."""
+    """``n`` conversations, ``streams`` at a time; one that was answered waits behind all others for its next turn.
+
+    "cached" is the part of all prompt tokens that the server had, at most 0.76 with six turns of 200 and 60, as each brings something
+    new; "reused" is the part of what it had computed before.
+    """
 
     async def window(port: int, seed: int) -> dict[str, float]:
         draw = random.Random(seed)  # noqa: S311 - prompts, no secrets
@@ -24,9 +28,11 @@ def conversations(n: int, *, turns: int, words_in: int, tokens_out: int, streams
             waiting.put_nowait(number)
         left = n * turns
         done: list[Stream] = []
+        known = [0] * n  # tokens of each conversation that the server has computed
+        reusable = 0
 
         async def turn_after_turn() -> None:
-            nonlocal left
+            nonlocal left, reusable
             while left > 0:
                 left -= 1
                 number = await waiting.get()
@@ -34,6 +40,8 @@ def conversations(n: int, *, turns: int, words_in: int, tokens_out: int, streams
                 stream = (await ask(port, completion(prompt, seed + left, tokens_out))).read()
                 histories[number] = prompt + stream.text
                 done.append(stream)
+                reusable += known[number]
+                known[number] = stream.prompt_tokens + stream.tokens
                 waiting.put_nowait(number)
 
         started = time.perf_counter()
@@ -41,6 +49,7 @@ def conversations(n: int, *, turns: int, words_in: int, tokens_out: int, streams
             for _ in range(streams):
                 tasks.create_task(turn_after_turn())
         load = Load(done, time.perf_counter() - started)
-        return {"rate": load.tokens_per_s, "first": load.first_ms, "cached": load.cached_share}
+        reused = sum(stream.cached_tokens for stream in done) / reusable
+        return {"rate": load.tokens_per_s, "first": load.first_ms, "reused": reused, "cached": load.cached_share}
 
     return window

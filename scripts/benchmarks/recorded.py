@@ -14,11 +14,11 @@ FALL = 0.1
 
 
 def ratios(rows: Sequence[Row]) -> dict[str, float]:
-    """Each row's ratio so that more is better, by its name. Of what is ours alone only shares are ratios."""
+    """The ratio of each row that has a target, so that more is better, by its name. Of what is ours alone only shares are ratios."""
     return {
         name(row): round(1 / row.value if row.metric.less else row.value, 3)
         for row in rows
-        if row.value > 0 and is_ratio(row.metric)
+        if row.value > 0 and row.metric.target is not None and is_ratio(row.metric)
     }
 
 

@@ -30,7 +30,12 @@ _SHARED = (
     Metric("warm last first", "ms", 0.25, less=True),
     Metric("warm cached", "share", alone=True),
 )
-_TALK = (_RATE._replace(target=1.3), _FIRST, Metric("cached", "share", 0.8, alone=True))
+_TALK = (
+    _RATE._replace(target=1.3),
+    _FIRST,
+    Metric("reused", "share", 0.8, alone=True),
+    Metric("cached", "share", alone=True),
+)
 _STALL = (
     Metric("gap", "ms", 150, less=True, alone=True),
     Metric("kept", "share", 0.3, alone=True),

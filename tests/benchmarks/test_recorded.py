@@ -10,7 +10,7 @@ import recorded
 from rows import Row, row
 from work import Metric
 
-RATE = Metric("rate", "tokens/s")
+RATE = Metric("rate", "tokens/s", 1.0)
 
 
 def rows(**rates: float) -> list[Row]:
@@ -33,7 +33,7 @@ def test_a_tenth_less_is_no_fall_and_more_is() -> None:
 
 
 def test_a_ratio_that_should_be_small_falls_when_it_grows() -> None:
-    less = row("a work", Metric("first", "ms", less=True), {"ours": [50.0], "tuned": [100.0]})
+    less = row("a work", Metric("first", "ms", 0.25, less=True), {"ours": [50.0], "tuned": [100.0]})
     assert less is not None
     assert recorded.ratios([less]) == {"a work: first": 2.0}
 
@@ -41,11 +41,17 @@ def test_a_ratio_that_should_be_small_falls_when_it_grows() -> None:
 def test_times_and_differences_of_times_are_no_ratios() -> None:
     gap = row("a work", Metric("gap", "ms", 150, less=True, alone=True), {"ours": [120.0]})
     share = row("a work", Metric("kept", "share", 0.3, alone=True), {"ours": [0.4]})
-    more = row("a work", Metric("start", "ms", less=True, difference=True), {"ours": [9.0], "tuned": [5.0]})
+    more = row("a work", Metric("start", "ms", 300, less=True, difference=True), {"ours": [9.0], "tuned": [5.0]})
     assert gap is not None
     assert share is not None
     assert more is not None
     assert recorded.ratios([gap, share, more]) == {"a work: kept": 0.4}
+
+
+def test_what_nobody_wants_anything_of_is_not_recorded() -> None:
+    shown = row("a work", Metric("first", "ms", less=True), {"ours": [50.0], "tuned": [100.0]})
+    assert shown is not None
+    assert recorded.ratios([shown]) == {}
 
 
 def test_what_was_recorded_is_compared_with_the_same_kind_of_run() -> None:
