@@ -10,7 +10,7 @@ from pathlib import Path
 from engine import Ours
 from load import completion, drive, prompts
 from peers import ROOT
-from serving import ours
+from serving import NoServer, ours
 from work import Place
 
 STREAMS, N_CTX, TOKENS = 64, 16_384, 96
@@ -23,7 +23,10 @@ def overhead(place: Place, seed: int) -> dict[str, float]:
     """
     del place
     sys.path.append(str(ROOT))  # the tiny models are those of the tests
-    from tests.tiny.models import write_llama
+    try:
+        from tests.tiny.models import write_llama
+    except ModuleNotFoundError as missing:
+        raise NoServer(f"the tiny models need {missing.name}, of the extra dev") from None
 
     with tempfile.TemporaryDirectory() as folder:
         model = write_llama(Path(folder) / "tiny.gguf")
