@@ -131,7 +131,7 @@ def test_keys_are_read_again_on_a_hangup(shimmy: Shimmy, tiny_llama: Path) -> No
 
 @pytest.mark.parametrize("named", [True, False])
 def test_the_spare_worker_ends_with_the_server(shimmy: Shimmy, tiny_llama: Path, named: bool) -> None:
-    models = ["--model", tiny_llama] if named else []
+    models: list[str | Path] = ["--model", tiny_llama] if named else []
     with serving(shimmy, *models, "--spare-worker", "on") as server:
         deadline = time.monotonic() + TIMEOUT_S
         while not (spare := server.workers("ahead")):

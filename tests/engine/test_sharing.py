@@ -283,9 +283,9 @@ def facts(kind: str, *, kv_unified: bool = True, window: int = 0, forks_with_sta
         1,
         1,
         kv_unified,
-        kind,
+        kind,  # type: ignore[arg-type] # the Literal
         window=window,
-        forks_with_state=forks_with_state,  # type: ignore[arg-type] # the Literal
+        forks_with_state=forks_with_state,
     )
 
 
