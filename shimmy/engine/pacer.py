@@ -11,6 +11,7 @@ _FIRST = 64  # tokens of the first slice while others decode, from which the pri
 # Least when nobody decodes: smaller slices were measured 3 to 14 % slower a token, this one within 4 % of 512.
 ALONE = 128
 _WEIGHT = 0.3  # of a new observation
+KEPT = 0.3  # share of their speed that running streams keep beside a prompt, as long as a step is not shorter than half of the longest
 
 
 class Pacer:
@@ -31,8 +32,12 @@ class Pacer:
         least = SIZES[0] if n_decoding else ALONE
         if not self._token_s:
             return max(_FIRST, least)
-        budget = self._max_step_s - self.decode_s if n_decoding else self._idle_step_s
+        budget = self._step_s() - self.decode_s if n_decoding else self._idle_step_s
         return max(least, *(size for size in SIZES if size * self._token_s <= budget), 0)
+
+    def _step_s(self) -> float:
+        """The longest step while others decode: what is fast alone shall not become ten times slower beside a prompt."""
+        return min(self._max_step_s, max(self.decode_s / KEPT, self._max_step_s / 2))
 
     def observe(self, n_prefill: int, n_decoding: int, seconds: float) -> None:
         """Learn from a finished step of ``n_prefill`` prompt tokens and ``n_decoding`` decode rows."""
