@@ -88,16 +88,24 @@ void shimmy_context::check_runs(const shimmy_step_batch & in) {
     const int32_t n_batch = static_cast<int32_t>(llama_n_batch(context_.get()));
     int32_t n_tokens = 0;
     int32_t n_outputs = 0;
+    int32_t n_guessed = 0;
     for (int32_t r = 0; r < in.n_runs; ++r) {
         const int32_t length = in.lengths[r];
         require(length >= 1 && length <= n_batch - n_tokens, "the step has more tokens than n_batch");
         check_seq(in.seq_ids[r]);
         int32_t & next = next_position_[static_cast<size_t>(in.seq_ids[r])];
-        if (next < 0) {
+        if (next == -1) {
             next = llama_memory_seq_pos_max(memory(), in.seq_ids[r]) + 1;
         }
         require(in.positions[r] == next, "a run does not follow what its sequence holds");
         next += length;
+        if (const int32_t n_guesses = guesses_of(in, r); n_guesses != 0) {
+            require(n_guesses > 0 && n_guesses < length && in.samplers[r] != nullptr, "a run's guesses follow a token of it, and are drawn");
+            require(can_take_back(), "this memory cannot take back guesses");
+            n_outputs += n_guesses;
+            n_guessed += n_guesses;
+            next = -2;  // nothing follows guesses in the same step
+        }
         for (int32_t i = n_tokens; i < n_tokens + length; ++i) {
             require(in.tokens[i] >= 0 && in.tokens[i] < model_.n_vocab, "a token id is outside the vocabulary");
         }
@@ -108,19 +116,23 @@ void shimmy_context::check_runs(const shimmy_step_batch & in) {
         }
     }
     require(n_outputs <= n_outputs_max_, "the step has more outputs than n_outputs_max");
+    // What has left a sliding window can be overwritten from the second part of a batch on, and taking back would need it again.
+    require(n_guessed == 0 || n_tokens <= static_cast<int32_t>(llama_n_ubatch(context_.get())),
+            "a step with guesses has more tokens than n_ubatch");
 }
 
 void shimmy_context::fill(const shimmy_step_batch & in) {
     batch_.clear();
-    output_index_.assign(static_cast<size_t>(in.n_runs), -1);
+    output_index_.clear();
     const int32_t * token = in.tokens;
     for (int32_t r = 0; r < in.n_runs; ++r) {
         const bool draws = in.samplers[r] != nullptr;
+        const int32_t first_row = in.lengths[r] - 1 - guesses_of(in, r);
         for (int32_t k = 0; k < in.lengths[r]; ++k) {
-            const bool output = draws && k == in.lengths[r] - 1;
-            const int32_t index = batch_.add(*token++, in.positions[r] + k, in.seq_ids[r], output);
-            if (output) {
-                output_index_[static_cast<size_t>(r)] = index;
+            const bool row = k >= first_row;
+            const int32_t index = batch_.add(*token++, in.positions[r] + k, in.seq_ids[r], row && draws);
+            if (row) {
+                output_index_.push_back(draws ? index : -1);
             }
         }
     }
@@ -133,7 +145,7 @@ void shimmy_context::narrow_on_device(const shimmy_step_batch & in) {
     for (int32_t r = 0; r < in.n_runs; ++r) {
         if (in.samplers[r] != nullptr) {
             outputs = true;
-            suits = suits && in.samplers[r]->needs_only(device_.k());
+            suits = suits && guesses_of(in, r) == 0 && in.samplers[r]->needs_only(device_.k());  // one row of a sequence at most
         }
     }
     if (outputs) {
@@ -157,63 +169,21 @@ void shimmy_context::decode() {
     }
 }
 
-void shimmy_context::append_piece(int32_t token, bool special) {
-    char buffer[512];
-    const int32_t n = llama_token_to_piece(model_.vocab, token, buffer, sizeof buffer, 0, special);
-    if (n >= 0) {
-        pieces_.append(buffer, static_cast<size_t>(n));
-        return;
-    }
-    const size_t start = pieces_.size();
-    pieces_.resize(start + static_cast<size_t>(-n));
-    llama_token_to_piece(model_.vocab, token, &pieces_[start], -n, 0, special);
-}
-
-void shimmy_context::draw(int32_t output, shimmy_sampler & sampler, shimmy_sample & out) {
-    if (device_.attached()) {
-        device_.read(context_.get(), output, largest_);
-        sampler.sample_largest(largest_, out);
-    } else {
-        sampler.sample(llama_get_logits_ith(context_.get(), output), out);
-    }
-}
-
-void shimmy_context::sample(const shimmy_step_batch & in) {
-    const size_t n = static_cast<size_t>(in.n_runs);
-    samples_.resize(n);
-    drawn_.assign(3 * n, 0);
-    pieces_.clear();
-    for (size_t r = 0; r < n; ++r) {
-        if (in.samplers[r] != nullptr) {
-            shimmy_sample & s = samples_[r];
-            draw(output_index_[r], *in.samplers[r], s);
-            if (s.token >= 0 && llama_vocab_is_eog(model_.vocab, s.token)) {
-                s.flags |= SHIMMY_TOKEN_EOG;
-            }
-            if (s.flags == 0) {
-                append_piece(s.token, in.samplers[r]->shows(s.token));
-            }
-            drawn_[n + r] = s.flags;
-        }
-        drawn_[r] = in.samplers[r] != nullptr ? samples_[r].token : -1;
-        drawn_[2 * n + r] = static_cast<int32_t>(pieces_.size());
-    }
-}
-
 void shimmy_context::remember(const shimmy_step_batch & in) {
-    for (int32_t r = 0; r < in.n_runs; ++r) {
-        if (drawn_[static_cast<size_t>(r)] < 0) {
+    const size_t n = static_cast<size_t>(in.n_runs);
+    for (size_t r = 0; r < n; ++r) {
+        if (drawn_[static_cast<size_t>(last_row_[r])] < 0) {
             return;
         }
     }
-    steady_.seq_ids.assign(in.seq_ids, in.seq_ids + in.n_runs);
-    steady_.positions.resize(static_cast<size_t>(in.n_runs));
-    for (int32_t r = 0; r < in.n_runs; ++r) {
-        steady_.positions[static_cast<size_t>(r)] = in.positions[r] + in.lengths[r];
+    steady_.seq_ids.assign(in.seq_ids, in.seq_ids + n);
+    steady_.positions.assign(ends_.begin(), ends_.end());
+    steady_.lengths.assign(n, 1);
+    steady_.tokens.resize(n);
+    for (size_t r = 0; r < n; ++r) {
+        steady_.tokens[r] = drawn_[static_cast<size_t>(last_row_[r])];
     }
-    steady_.lengths.assign(static_cast<size_t>(in.n_runs), 1);
-    steady_.tokens.assign(drawn_.begin(), drawn_.begin() + in.n_runs);
-    steady_.samplers.assign(in.samplers, in.samplers + in.n_runs);
+    steady_.samplers.assign(in.samplers, in.samplers + n);
 }
 
 void shimmy_context::repeat(shimmy_step_result & out) {
@@ -254,20 +224,23 @@ void shimmy_context::compute(const shimmy_step_batch & in, shimmy_step_result & 
     decode();
     const int64_t decoded = now_ns();
     sample(in);
+    take_back(in);
     remember(in);
     out.drawn = drawn_.data();
     out.pieces = pieces_.data();
     out.samples = samples_.data();
     out.frame = nullptr;
     out.frame_size = 0;
+    out.n_rows = static_cast<int32_t>(output_index_.size());
+    out.n_promising = count_promising(in);
     ++steps;
     decode_ns += decoded - start;
     sample_ns += now_ns() - decoded;
 }
 
-const float * shimmy_context::logits(int32_t run) const {
-    if (device_.attached() || run < 0 || static_cast<size_t>(run) >= output_index_.size() || output_index_[static_cast<size_t>(run)] < 0) {
+const float * shimmy_context::logits(int32_t row) const {
+    if (device_.attached() || row < 0 || static_cast<size_t>(row) >= output_index_.size() || output_index_[static_cast<size_t>(row)] < 0) {
         return nullptr;
     }
-    return llama_get_logits_ith(context_.get(), output_index_[static_cast<size_t>(run)]);
+    return llama_get_logits_ith(context_.get(), output_index_[static_cast<size_t>(row)]);
 }

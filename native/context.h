@@ -17,6 +17,9 @@
 
 namespace shimmy {
 
+// How many of a run's last tokens are guesses.
+inline int32_t guesses_of(const shimmy_step_batch & in, int32_t run) { return in.n_guesses == nullptr ? 0 : in.n_guesses[run]; }
+
 // Throws E_INVALID for values out of range.
 llama_context_params to_llama(const shimmy_context_params & p);
 
@@ -44,7 +47,8 @@ struct shimmy_context {
     // Throws E_INVALID unless 0 <= seq_id < n_seq_max.
     void check_seq(int32_t seq_id) const;
 
-    const float * logits(int32_t run) const;
+    void watch(float chance) { promising_ = chance; }
+    const float * logits(int32_t row) const;
     const char * memory_kind() const;
     int32_t window() const;
 
@@ -80,6 +84,11 @@ struct shimmy_context {
     void decode();
     void draw(int32_t output, shimmy_sampler & sampler, shimmy_sample & out);
     void sample(const shimmy_step_batch & in);
+    void sample_row(size_t row, shimmy_sampler & sampler);
+    size_t sample_run(size_t row, shimmy_sampler & sampler, const int32_t * guesses, size_t n_guesses);
+    void take_back(const shimmy_step_batch & in);
+    int32_t count_promising(const shimmy_step_batch & in) const;
+    bool can_take_back() const;
     void append_piece(int32_t token, bool special);
     void remember(const shimmy_step_batch & in);
     void compute(const shimmy_step_batch & in, shimmy_step_result & out);
@@ -97,9 +106,10 @@ struct shimmy_context {
     // One step's batch and results; kept so that a step allocates nothing.
     shimmy::Batch batch_;
     std::vector<int32_t> output_index_, next_position_;
+    std::vector<int32_t> last_row_, ends_;  // of each run: the row that it drew from last, and the position after all that it keeps
     std::vector<shimmy_sample> samples_;
     std::vector<shimmy::Candidate> largest_;
-    std::vector<int32_t> drawn_;  // [3][n_runs], see shimmy_step_result
+    std::vector<int32_t> drawn_;  // [3][n_rows], see shimmy_step_result
     std::string pieces_;
 
     // What repeat() goes on with; empty where the last step did not draw for all of its runs.
@@ -109,4 +119,5 @@ struct shimmy_context {
     };
     Steady steady_, repeated_;
     shimmy::Stream stream_;
+    float promising_ = 2.0f;  // the chance of a guess from which on its run is
 };

@@ -124,8 +124,15 @@ void shimmy_context_clock(const shimmy_context * context, shimmy_clock * out) {
     }
 }
 
-const float * shimmy_context_logits(shimmy_context * context, int32_t run) {
-    return context == nullptr ? nullptr : context->logits(run);
+int32_t shimmy_context_watch(shimmy_context * context, float chance) {
+    return guarded([&] {
+        require(context != nullptr && chance > 0.0f, "a chance is above 0");
+        context->watch(chance);
+    });
+}
+
+const float * shimmy_context_logits(shimmy_context * context, int32_t row) {
+    return context == nullptr ? nullptr : context->logits(row);
 }
 
 int32_t shimmy_context_seq_remove(shimmy_context * context, int32_t seq_id, int32_t p0, int32_t p1) {

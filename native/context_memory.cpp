@@ -102,6 +102,13 @@ void shimmy_context::close_gap(int32_t from, int32_t to, int32_t end) {
     }
 }
 
+// Full attention and sliding windows drop any tokens of a sequence's end; of a recurrent state what went into it stays. A window has
+// lost what was overwritten since, but only a step's own tokens are ever taken back (check_runs).
+bool shimmy_context::can_take_back() const {
+    const char * kind = memory_kind();
+    return std::strcmp(kind, "attention") == 0 || std::strcmp(kind, "sliding_window") == 0;
+}
+
 const char * shimmy_context::memory_kind() const {
     const llama_model * m = model_.model.get();
     if (llama_model_is_hybrid(m)) {

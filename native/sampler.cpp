@@ -47,6 +47,9 @@ void shimmy_sampler::accept(int32_t token) {
     if (dry_) {
         dry_->accept(token);
     }
+    if (lookup_) {
+        lookup_->accept(token);
+    }
 }
 
 void shimmy_sampler::sample(float * logits, shimmy_sample & out) {

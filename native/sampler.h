@@ -3,6 +3,7 @@
 
 #include "constraint.h"
 #include "dry.h"
+#include "lookup.h"
 #include "mirostat.h"
 #include "penalties.h"
 #include "random.h"
@@ -30,6 +31,10 @@ struct shimmy_sampler {
     // Control tokens whose text the answer shows; no token else does.
     void show(std::vector<int32_t> tokens) { shown_ = std::move(tokens); }
     bool shows(int32_t token) const { return std::find(shown_.begin(), shown_.end(), token) != shown_.end(); }
+
+    // Guesses of the next tokens, which then follows the text; nullptr: none.
+    void look_up(std::unique_ptr<shimmy::Lookup> lookup) { lookup_ = std::move(lookup); }
+    const shimmy::Lookup * lookup() const { return lookup_.get(); }
 
     // The constraint, if there is one, takes `token` as the next of the text, without a draw.
     void begin_with(int32_t token);
@@ -66,6 +71,7 @@ struct shimmy_sampler {
     std::unique_ptr<shimmy::Dry> dry_;  // nullptr: off
     shimmy::Mirostat mirostat_;
     std::unique_ptr<shimmy::Constraint> constraint_;
+    std::unique_ptr<shimmy::Lookup> lookup_;
     std::vector<int32_t> shown_;
     bool refused_ = false;  // the constraint refused the first draw of this row
     shimmy::Random random_;

@@ -68,6 +68,21 @@ int32_t shimmy_sampler_new(const shimmy_model * model, const shimmy_sampler_para
     });
 }
 
+int32_t shimmy_sampler_look_up(shimmy_sampler * sampler, const int32_t * text, int32_t n_text) {
+    return guarded([&] {
+        require(sampler != nullptr && n_text >= 0 && (text != nullptr || n_text == 0), "a pointer is NULL");
+        sampler->look_up(std::make_unique<Lookup>(text, static_cast<size_t>(n_text)));
+    });
+}
+
+int32_t shimmy_sampler_propose(const shimmy_sampler * sampler, int32_t n, int32_t * tokens, float * chances, int32_t * n_out) {
+    return guarded([&] {
+        require(sampler != nullptr && n >= 0 && tokens != nullptr && chances != nullptr && n_out != nullptr, "a pointer is NULL");
+        const Lookup * lookup = sampler->lookup();
+        *n_out = lookup == nullptr ? 0 : static_cast<int32_t>(lookup->propose(static_cast<size_t>(n), tokens, chances));
+    });
+}
+
 void shimmy_sampler_free(shimmy_sampler * sampler) { delete sampler; }
 
 int32_t shimmy_sampler_sample(shimmy_sampler * sampler, float * logits, int32_t n_vocab, shimmy_sample * out) {

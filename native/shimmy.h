@@ -29,7 +29,7 @@ extern "C" {
 
 /* cdef begin */
 // Raised with every change of what stands between these marks: Python refuses a library that was built before it.
-#define SHIMMY_ABI_VERSION 4
+#define SHIMMY_ABI_VERSION 5
 
 #define SHIMMY_OK 0
 #define SHIMMY_E_INVALID 1    // an argument out of its range
@@ -175,6 +175,15 @@ SHIMMY_API int32_t shimmy_sampler_new(const shimmy_model * model, const shimmy_s
                                       const int32_t * history, int32_t n_history, shimmy_sampler ** out);
 SHIMMY_API void shimmy_sampler_free(shimmy_sampler * sampler);
 
+// From now on the sampler looks, before each token, for an earlier place in the text that ends like it: what stood there is a guess of
+// what comes next. `text` is the prompt.
+SHIMMY_API int32_t shimmy_sampler_look_up(shimmy_sampler * sampler, const int32_t * text, int32_t n_text);
+
+// The guesses of at most `n` next tokens, and how likely each is right if those before it are, as this text's own guesses were up to
+// now. `*n_out` are written: 0 where nothing is guessed.
+SHIMMY_API int32_t shimmy_sampler_propose(const shimmy_sampler * sampler, int32_t n, int32_t * tokens, float * chances,
+                                          int32_t * n_out);
+
 typedef struct shimmy_sample {
     int32_t token;                            // -1 with SHIMMY_TOKEN_NO_LOGITS
     int32_t flags;
@@ -294,15 +303,23 @@ typedef struct shimmy_step_batch {
     const int32_t * lengths;                // [n_runs] at least 1
     const int32_t * tokens;                 // [sum of lengths]
     shimmy_sampler * const * samplers;      // [n_runs] draws after the run's last token; NULL: the run has no output
+    const int32_t * n_guesses;              // [n_runs] how many of the run's last tokens are guesses; NULL: none of any run. Not of a
+                                            // run without a sampler, and not of recurrent memories, which cannot take back tokens
 } shimmy_step_batch;
 
+// A run with guesses has a row for each of them and one more, any other run has one. They are drawn from in order, as long as what is
+// drawn is the guess that comes next: so each drawn token is the one that would have been drawn without guesses. The tokens of
+// guesses that were not drawn leave the memory before the step returns.
+
 typedef struct shimmy_step_result {
-    const int32_t * drawn;        // [3][n_runs]: the drawn tokens, -1 where there was no sampler; their SHIMMY_TOKEN_* flags; the
-                                  // ends of their bytes in `pieces`. One array, because the caller reads it in one go
+    const int32_t * drawn;        // [3][n_rows]: the drawn tokens, -1 where there was no sampler, or a guess before was not drawn; their
+                                  // SHIMMY_TOKEN_* flags; the ends of their bytes in `pieces`. One array: the caller reads it in one go
     const char * pieces;          // the tokens' text one after another, not terminated; not always whole UTF-8 characters
-    const shimmy_sample * samples;  // [n_runs] in full, for the runs whose sampler has logprobs on
+    const shimmy_sample * samples;  // [n_rows] in full, for the runs whose sampler has logprobs on
     const char * frame;           // of a streamed step (shimmy_context_stream): what goes to the front end; NULL: it was not streamed
     int32_t frame_size;           // bytes, the frame's length in front included; 0: nothing is to be sent
+    int32_t n_rows;
+    int32_t n_promising;          // runs whose next token is likely to be guessed (shimmy_context_watch)
 } shimmy_step_result;
 
 // Sums over all steps of a context; wall time. May be read from any thread.
@@ -319,6 +336,9 @@ SHIMMY_API int32_t shimmy_context_step(shimmy_context * context, const shimmy_st
 // One more token for every run of the last step, which must have drawn one for each: the same sequences and samplers, the drawn
 // tokens, the positions after them. Nothing else may have used the context, and no sampler may have been freed, since.
 SHIMMY_API int32_t shimmy_context_repeat(shimmy_context * context, shimmy_step_result * out);
+
+// How likely a sampler's first guess must be for its run to count as promising, from the next step on. Above 1, as at the start: none.
+SHIMMY_API int32_t shimmy_context_watch(shimmy_context * context, float chance);
 
 // One run of a stream: the request's id, the tokens it has drawn, and how many more it may draw, the last of them included.
 typedef struct shimmy_stream_run {
@@ -337,9 +357,9 @@ SHIMMY_API int32_t shimmy_context_streamed(const shimmy_context * context, const
 
 SHIMMY_API void shimmy_context_clock(const shimmy_context * context, shimmy_clock * out);
 
-// The logits row of run `run` of the last step (n_vocab floats, after sampling: bias and penalties are in it).
-// Borrowed; valid until the next step. NULL where the run had no output, or the device kept the row (device_sampling).
-SHIMMY_API const float * shimmy_context_logits(shimmy_context * context, int32_t run);
+// The logits of row `row` of the last step (n_vocab floats, after sampling: bias and penalties are in it).
+// Borrowed; valid until the next step. NULL where its run had no output, or the device kept the row (device_sampling).
+SHIMMY_API const float * shimmy_context_logits(shimmy_context * context, int32_t row);
 
 // Positions p0..p1-1 of a sequence; p1 -1 means to its end. Removing a part fails with SHIMMY_E_INVALID where the memory
 // cannot (recurrent models), or where what is left could not be gone on with, because of a window (`seq_copy`).

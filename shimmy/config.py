@@ -48,6 +48,7 @@ class Config(NamedTuple):
     swa_full: bool
     flash_attn: str
     device_sampling: str
+    speculation: str
     type_k: str
     type_v: str
     rope_scaling: str

@@ -109,9 +109,11 @@ def make_context() -> Iterator[MakeContext]:
     """Contexts with small sizes, closed after the test: ``make_context(model, n_ctx=..., any field of ContextParams)``."""
     with ExitStack() as stack:
 
-        def make(model: Model, *, n_ctx: int = 512, n_seq_max: int = 4, **params: Any) -> Context:
+        def make(
+            model: Model, *, n_ctx: int = 512, n_seq_max: int = 4, n_rows_max: int | None = None, **params: Any
+        ) -> Context:
             settings: dict[str, Any] = {"n_batch": 512, "n_ubatch": 512, "n_threads": 1, **params}
-            context = Context(model, ContextParams(**settings), n_ctx=n_ctx, n_seq_max=n_seq_max)
+            context = Context(model, ContextParams(**settings), n_ctx=n_ctx, n_seq_max=n_seq_max, n_rows_max=n_rows_max)
             return stack.enter_context(closing(context))
 
         yield make

@@ -160,10 +160,11 @@ std::vector<int32_t> exercise_tokenizer(const shimmy_model * model, int32_t n_vo
 }
 
 struct Step {
-    std::vector<int32_t> seq_ids, positions, lengths, tokens;
+    std::vector<int32_t> seq_ids, positions, lengths, tokens, guesses;
     std::vector<shimmy_sampler *> samplers;
 
-    void add(int32_t seq_id, int32_t position, const std::vector<int32_t> & run, shimmy_sampler * sampler) {
+    void add(int32_t seq_id, int32_t position, const std::vector<int32_t> & run, shimmy_sampler * sampler, int32_t n_guesses = 0) {
+        guesses.push_back(n_guesses);
         seq_ids.push_back(seq_id);
         positions.push_back(position);
         lengths.push_back(static_cast<int32_t>(run.size()));
@@ -173,7 +174,7 @@ struct Step {
 
     int32_t run(shimmy_context * context, shimmy_step_result & result) const {
         const shimmy_step_batch batch{static_cast<int32_t>(seq_ids.size()), seq_ids.data(), positions.data(),
-                                      lengths.data(), tokens.data(), samplers.data()};
+                                      lengths.data(), tokens.data(), samplers.data(), guesses.data()};
         return shimmy_context_step(context, &batch, &result);
     }
 };
@@ -197,6 +198,26 @@ void exercise_steps(shimmy_context * context, const shimmy_model * model, const 
         decode.add(2, 1 + i, {prompt[0]}, samplers[1]);
         CHECK(decode.run(context, result) == SHIMMY_OK);
     }
+    CHECK(shimmy_context_watch(context, 0.1f) == SHIMMY_OK);
+    CHECK(shimmy_sampler_look_up(samplers[0], prompt.data(), static_cast<int32_t>(prompt.size())) == SHIMMY_OK);
+    for (int i = 0; i < 20; ++i) {
+        std::vector<int32_t> run(4), guesses(3);
+        std::vector<float> chances(3);
+        int32_t n = 0;
+        CHECK(shimmy_sampler_propose(samplers[0], 3, guesses.data(), chances.data(), &n) == SHIMMY_OK);
+        run[0] = result.drawn[0];
+        std::copy(guesses.begin(), guesses.end(), run.begin() + 1);  // zeros where nothing is guessed
+        Step guessed;
+        guessed.add(0, position++, run, samplers[0], 3);
+        guessed.add(2, 21 + i, {prompt[0]}, samplers[1]);
+        CHECK(guessed.run(context, result) == SHIMMY_OK && result.n_rows == 5 && result.drawn[4] >= 0);
+        int32_t first = 0, last = 0;
+        CHECK(shimmy_context_seq_range(context, 0, &first, &last) == SHIMMY_OK);
+        CHECK(shimmy_context_seq_remove(context, 0, position, -1) == SHIMMY_OK && last >= position - 1);
+    }
+    Step unasked;
+    unasked.add(0, position, {prompt[0], prompt[0]}, nullptr, 1);
+    CHECK(unasked.run(context, result) == SHIMMY_E_INVALID);
     Step wrong;
     wrong.add(0, 0, prompt, nullptr);
     CHECK(wrong.run(context, result) == SHIMMY_E_INVALID);

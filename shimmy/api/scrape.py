@@ -61,6 +61,10 @@ def _of_model(model: ServedModel, pong: Pong | None) -> Iterator[Reading]:
     yield Reading("shimmy_kv_cells_cached", f"{cells} that only the prefix cache uses", name, stats.parked)
     spilled = "Bytes of the host's memory that prompts take which had to leave the KV cache"
     yield Reading("shimmy_prefix_spilled_bytes", spilled, name, stats.spilled_bytes)
+    guessed = "Tokens that were verified before they were drawn"
+    yield Reading("shimmy_guessed_tokens", guessed, name, stats.tokens_guessed, counted=True)
+    accepted = "Of these, the ones that were drawn"
+    yield Reading("shimmy_accepted_tokens", accepted, name, stats.tokens_accepted, counted=True)
     preemptions = "Sequences that were put back for want of cells"
     yield Reading("shimmy_preemptions", preemptions, name, stats.preemptions, counted=True)
 

@@ -23,7 +23,7 @@ class UsageAnswer(msgspec.Struct, frozen=True):
 
 
 class TimingsAnswer(msgspec.Struct, frozen=True):
-    """Milliseconds and tokens a second, with llama-server's names. ``draft_n``: guessed tokens; there are none."""
+    """Milliseconds and tokens a second, with llama-server's names. ``draft_n``: tokens that were guessed before they were drawn."""
 
     cache_n: int
     prompt_n: int
@@ -61,4 +61,6 @@ def timings_of(timings: Timings, usage: Usage) -> TimingsAnswer:
         predicted_n=timings.predicted_n,
         predicted_ms=round(timings.predicted_ms, 3),
         predicted_per_second=round(timings.predicted_per_second, 3),
+        draft_n=timings.draft_n,
+        draft_n_accepted=timings.draft_n_accepted,
     )

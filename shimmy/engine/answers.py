@@ -41,7 +41,9 @@ class Answers:
         self._scheduler = scheduler
         self._emit = emit
         self._events: list[Event] = []
-        self.tokens_drawn = 0  # since the start
+        self.tokens_drawn = 0  # since the start, as the next two
+        self.tokens_guessed = 0
+        self.tokens_accepted = 0
 
     def take(self, parts: list[Part], output: StepOutput, now: float) -> bool:
         """The tokens of any step. Returns whether all its sequences go on."""
@@ -76,8 +78,48 @@ class Answers:
         self.tokens_drawn += n
         return goes_on
 
-    def _take_token(self, sequence: Sequence, drawn: Drawn, run: int, now: float) -> bool:
-        """One drawn token: text, events, the end. Returns whether the sequence goes on."""
+    def take_guessed(self, parts: list[Part], guesses: list[list[int]], output: StepOutput, now: float) -> bool:
+        """The same for a step that has also verified ``guesses`` of each sequence's next tokens."""
+        rows = output.drawn()
+        goes_on = True
+        first = 0
+        for (sequence, _), guessed in zip(parts, guesses, strict=True):
+            drawn = rows[first : first + 1 + len(guessed)]
+            while drawn[-1].token < 0 and not drawn[-1].flags:  # behind the first token that was no guess
+                drawn.pop()
+            sequence.n_guessed += len(guessed)
+            n_taken = self._take_drawn(sequence, drawn, first, now)
+            self.tokens_drawn += n_taken
+            self.tokens_guessed += len(guessed)
+            self.tokens_accepted += n_taken - 1
+            goes_on &= sequence.seq_id >= 0
+            first += 1 + len(guessed)
+        return goes_on
+
+    def _take_drawn(self, sequence: Sequence, drawn: list[Drawn], row: int, now: float) -> int:
+        """What was drawn from a sequence's rows, the first of which is ``row``; how many tokens it has taken before its end."""
+        text = ""
+        for at, (token, flags, piece) in enumerate(drawn):
+            sequence.n_past = len(sequence.tokens)
+            sequence.n_accepted += at > 0
+            if flags or sequence.special or len(sequence.tokens) + 1 >= sequence.limit:
+                if text:
+                    self._events.append(Delta(sequence.id, text, sequence.n_generated))
+                    text = ""
+                if not self._take_token(sequence, drawn[at], row + at, now, more=at + 1 < len(drawn)):
+                    return at + 1
+                continue
+            sequence.tokens.append(token)
+            text += sequence.output.push(piece)
+        if text:
+            self._events.append(Delta(sequence.id, text, sequence.n_generated))
+        return len(drawn)
+
+    def _take_token(self, sequence: Sequence, drawn: Drawn, row: int, now: float, *, more: bool = False) -> bool:
+        """One drawn token: text, events, the end. Returns whether the sequence goes on.
+
+        ``more``: the same step has drawn further ones after it, whose tokens before the last are in the cache.
+        """
         if drawn.token < 0:
             self._scheduler.drop(sequence)
             self.fail(sequence, GenerationFailed(_NOTHING_DRAWN[drawn.flags]))
@@ -91,7 +133,7 @@ class Answers:
         delta = None
         try:
             if sequence.logprobs is not None and not ended:
-                sequence.logprobs.add(read_logprobs(self._model, self._context.sample_of(run)), drawn.piece)
+                sequence.logprobs.add(read_logprobs(self._model, self._context.sample_of(row)), drawn.piece)
             if text and reason is None:
                 delta = part_text(sequence.parser, text)
         except ShimmyError as error:  # one answer cannot be read: the others go on
@@ -99,6 +141,8 @@ class Answers:
             self.fail(sequence, error)
             return False
         if reason is not None:
+            if more:
+                self._context.seq_remove(sequence.seq_id, sequence.n_past)
             self._scheduler.finish(sequence)
             self.end(sequence, reason, text)
             return False

@@ -16,6 +16,7 @@ from shimmy.engine.pacer import Pacer
 from shimmy.engine.prefix_cache import PrefixCache
 from shimmy.engine.scheduler import Part, Scheduler
 from shimmy.engine.sequence import Sequence
+from shimmy.engine.speculation import Speculation, can_take_back
 from shimmy.engine.spill import Spill, unlimited
 from shimmy.engine.stats import EngineStats
 from shimmy.engine.stream import Stream
@@ -45,6 +46,7 @@ class Engine:
         n_ctx: int,
         cache_ram: int = 0,
         spare_memory: Callable[[], int] = unlimited,
+        speculate: bool = False,
         adapters: Items[Adapter] = (),
         send_frame: Callable[[bytes], None] | None = None,
     ) -> None:
@@ -52,6 +54,7 @@ class Engine:
 
         ``cache_ram``: most bytes of the host's memory for prefixes that had to leave the cells, and for checkpoints;
         ``spare_memory``: as Spill has it.
+        ``speculate``: verify what samplers guess where that pays; only for a memory that can take back tokens.
         ``adapters``: those that the sequences' sets name by index. ``send_frame`` takes steps that native code has made a frame of
         (worker/protocol.py), in place of ``emit`` and in the same order.
         """
@@ -79,6 +82,7 @@ class Engine:
         self._steady: list[Part] = []
         self._answers = Answers(model, context, self._scheduler, emit)
         self._stream = Stream(context, send_frame)
+        self._speculation = Speculation(context, max_step_s=max_step_s) if speculate and can_take_back(facts) else None
         self._tokens_prefilled = 0
         self._busy_ns = 0
         self.computing = threading.Event()  # cleared while there is nothing to do
@@ -119,6 +123,8 @@ class Engine:
             tokens_cached=scheduler.tokens_cached,
             preemptions=scheduler.preemptions,
             spilled_bytes=self._spill.n_bytes if self._spill is not None else 0,
+            tokens_guessed=self._answers.tokens_guessed,
+            tokens_accepted=self._answers.tokens_accepted,
         )
 
     def run(self) -> None:
@@ -191,6 +197,8 @@ class Engine:
         """Compute ``parts``. While the same sequences only decode, the step before is repeated without building it again."""
         started = time.monotonic()
         steady, self._steady = self._steady, []
+        if steady and self._verify(parts):
+            return
         n_prefill = 0
         try:
             if steady and self._stream.takes(parts):
@@ -213,13 +221,10 @@ class Engine:
         except Cancelled:
             raise
         except ShimmyError as error:  # computing failed, or memory did: these sequences end, the others go on
-            for sequence, _ in parts:
-                self._scheduler.drop(sequence)
-                self._answers.fail(sequence, error)
+            self._fail(parts, error)
             return
         now = time.monotonic()
-        n_decoding = len(parts) if not n_prefill else sum(1 for part in parts if part.n == 1)
-        self._scheduler.pacer.observe(n_prefill, n_decoding, now - started)
+        self._observe(parts, n_prefill, now - started)
         if steady:
             goes_on = self._answers.take_steady(parts, output, now)
         else:
@@ -228,27 +233,62 @@ class Engine:
         if goes_on:
             self._steady = parts
 
+    def _verify(self, parts: list[Part]) -> bool:
+        """A step with guesses of what follows the next token of each sequence. False: none are worth it, and nothing was done."""
+        speculation = self._speculation
+        if speculation is None or (guesses := speculation.plan(parts)) is None:
+            return False
+        runs = [_guessed_run(part.sequence, guessed) for part, guessed in zip(parts, guesses, strict=True)]
+        started = time.monotonic()
+        try:
+            output = self._context.step(runs)
+        except KvCacheFull:
+            return True  # the next step does without guesses
+        except Cancelled:
+            raise
+        except ShimmyError as error:
+            self._fail(parts, error)
+            return True
+        now = time.monotonic()
+        speculation.observe(len(parts), sum(map(len, guesses)), now - started)
+        if self._answers.take_guessed(parts, guesses, output, now):
+            self._steady = parts
+        return True
+
+    def _fail(self, parts: list[Part], error: ShimmyError) -> None:
+        for sequence, _ in parts:
+            self._scheduler.drop(sequence)
+            self._answers.fail(sequence, error)
+
+    def _observe(self, parts: list[Part], n_prefill: int, seconds: float, n_steps: int = 1) -> None:
+        """``n_steps`` steps with these parts took ``seconds`` each."""
+        n_decoding = len(parts) if not n_prefill else sum(1 for part in parts if part.n == 1)
+        self._scheduler.pacer.observe(n_prefill, n_decoding, seconds)
+        if not n_prefill and self._speculation is not None:
+            self._speculation.observe_plain(n_decoding, n_steps, seconds)
+
     def _run_stream(self, parts: list[Part]) -> bool:
         """Steady steps of plain text, until something else is to be done. False: the last of them is still to be taken in."""
         n = len(parts)
         embeddings = self._embeddings
         others = self._scheduler.rotation.has_turns or (embeddings is not None and embeddings.pending)
+        watches = self._speculation is not None and self._speculation.watches
         n_steps = 0
-        nothing_new, monotonic, answers = self._inbox.empty, time.monotonic, self._answers
+        nothing_new, monotonic, answers, context = self._inbox.empty, time.monotonic, self._answers, self._context
 
         def goes_on() -> bool:
             nonlocal n_steps
             n_steps += 1
             answers.tokens_drawn += n
             self.step_started_at = monotonic()
-            return nothing_new() and not others
+            return nothing_new() and not others and not (watches and context.n_promising)
 
         started = monotonic()
         try:
             return self._stream.run(parts, goes_on)
         finally:
             if n_steps:
-                self._scheduler.pacer.observe(0, n, (self.step_started_at - started) / n_steps)
+                self._observe(parts, 0, (self.step_started_at - started) / n_steps, n_steps)
 
     def _use_adapters(self, lora: LoraSet) -> None:
         if lora != self._lora:
@@ -262,3 +302,8 @@ def _run_of(part: Part) -> Run:
     past, tokens = sequence.n_past, sequence.tokens
     end = past + n
     return Run(sequence.seq_id, past, tokens[past:end], sequence.sampler if end == len(tokens) else None)
+
+
+def _guessed_run(sequence: Sequence, guessed: list[int]) -> Run:
+    """The native run of a sequence's next token and what is guessed to follow it."""
+    return Run(sequence.seq_id, sequence.n_past, [sequence.tokens[-1], *guessed], sequence.sampler, len(guessed))

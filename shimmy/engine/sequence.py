@@ -36,7 +36,9 @@ class Sequence:
         "logprobs",
         "lora",
         "max_tokens",
+        "n_accepted",
         "n_cached",
+        "n_guessed",
         "n_past",
         "n_prompt",
         "output",
@@ -74,6 +76,8 @@ class Sequence:
         self.n_prompt = len(self.tokens)
         self.n_past = 0
         self.n_cached = 0
+        self.n_guessed = 0  # tokens that a step has verified before they were drawn, and how many of them were drawn
+        self.n_accepted = 0
         self.seq_id = -1
         self.sampler = sampler
         self.max_tokens = max_tokens
@@ -120,6 +124,8 @@ class Sequence:
             prompt_ms=1e3 * (first - self.started_at),
             predicted_n=self.n_generated,
             predicted_ms=1e3 * max(self.last_token_at - first, 0.0),
+            draft_n=self.n_guessed,
+            draft_n_accepted=self.n_accepted,
         )
 
     def enter(self, n_ctx: int) -> None:

@@ -15,6 +15,7 @@ class EngineStats(msgspec.Struct, frozen=True, array_like=True):
     prefix_hits     sequences that found a part of their prompt computed; tokens_cached: how much all of them found
     spilled_bytes   of the host's memory that prefixes take which had to leave the cells
     preemptions     sequences paused because the cells were full
+    tokens_guessed  before they were drawn; tokens_accepted: of them, drawn
     """
 
     steps: int = 0
@@ -33,3 +34,5 @@ class EngineStats(msgspec.Struct, frozen=True, array_like=True):
     tokens_cached: int = 0
     preemptions: int = 0
     spilled_bytes: int = 0
+    tokens_guessed: int = 0
+    tokens_accepted: int = 0

@@ -31,6 +31,7 @@ def load_command(config: Config, path: Path, metadata: ModelMetadata, *, paralle
             n_threads=config.threads,
             flash_attn=config.flash_attn,  # type: ignore[arg-type] # one of its choices: settings.py checks it
             device_sampling=config.device_sampling,  # type: ignore[arg-type] # as flash_attn
+            speculation=config.speculation,  # type: ignore[arg-type] # as flash_attn
             type_k=config.type_k,
             type_v=config.type_v,
             swa_full=config.swa_full,

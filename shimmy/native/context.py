@@ -25,16 +25,21 @@ _ROPE_SCALING = {"model": -1, "none": 0, "linear": 1, "yarn": 2, "longrope": 3}
 
 
 class Run(NamedTuple):
-    """A stretch of consecutive tokens of one sequence; ``sampler`` draws after the last of them."""
+    """A stretch of consecutive tokens of one sequence; ``sampler`` draws after the last of them.
+
+    n_guesses   how many of the last tokens are guesses: the run has a row before each of them, too, and is drawn from up to the first
+                token that is not the guess. Guesses that were not drawn leave the cache in the same step
+    """
 
     seq_id: int
     position: int
     tokens: Sequence[int]
     sampler: Sampler | None
+    n_guesses: int = 0
 
 
 class Drawn(NamedTuple):
-    """What a step drew for one run: token -1 and no bytes where it had no sampler."""
+    """What a step drew from one row: token -1 and no bytes where its run had no sampler, or a guess before it was wrong."""
 
     token: int
     flags: int
@@ -58,20 +63,20 @@ class StepClock(NamedTuple):
 
 
 class StepOutput(NamedTuple):
-    """What a step drew for its ``n`` runs, as it came: a list of 3 n numbers (tokens, flags, ends of pieces) and all pieces.
+    """What a step drew from its ``n`` rows, as it came: a list of 3 n numbers (tokens, flags, ends of pieces) and all pieces.
 
-    For the engine's inner loop; ``drawn`` makes it readable.
+    A run has one row, and one more for each of its guesses. For the engine's inner loop; ``drawn`` makes it readable.
     """
 
     numbers: list[int]
     pieces: bytes
 
     def drawn(self) -> list[Drawn]:
-        """One entry for each run."""
+        """One entry for each row."""
         n = len(self.numbers) // 3
         tokens, flags, ends = self.numbers[:n], self.numbers[n : 2 * n], self.numbers[2 * n :]
         starts = [0, *ends]
-        return [Drawn(tokens[run], flags[run], self.pieces[starts[run] : ends[run]]) for run in range(n)]
+        return [Drawn(tokens[row], flags[row], self.pieces[starts[row] : ends[row]]) for row in range(n)]
 
 
 def available_cores() -> int:
@@ -126,9 +131,15 @@ def share_cores(on: bool) -> None:
 class Context:
     """Owns one ``shimmy_context``. All methods but ``interrupt`` belong to one thread."""
 
-    def __init__(self, model: Model, params: ContextParams, *, n_ctx: int, n_seq_max: int) -> None:
-        """Raises InvalidRequest for values out of range, InsufficientMemory."""
-        raw, _held = raw_params(params, n_ctx=n_ctx, n_seq_max=n_seq_max, n_outputs_max=n_seq_max)
+    def __init__(
+        self, model: Model, params: ContextParams, *, n_ctx: int, n_seq_max: int, n_rows_max: int | None = None
+    ) -> None:
+        """``n_rows_max``: most rows of logits of one step, at least and by default ``n_seq_max``.
+
+        Raises InvalidRequest for values out of range, InsufficientMemory.
+        """
+        self.n_rows_max = n_rows_max or n_seq_max
+        raw, _held = raw_params(params, n_ctx=n_ctx, n_seq_max=n_seq_max, n_outputs_max=self.n_rows_max)
         out = ffi.new("shimmy_context **")
         check(library().shimmy_context_new(model.handle, raw, out))
         self._handle: Any = out[0]
@@ -148,7 +159,8 @@ class Context:
     def step(self, runs: Sequence[Run]) -> StepOutput:
         """Decode all runs in one batch and draw a token for each that has a sampler.
 
-        Raises KvCacheFull (nothing changed), Cancelled, GenerationFailed (drop the sequences), InvalidRequest.
+        Raises KvCacheFull (nothing changed), Cancelled, GenerationFailed (drop the sequences), InvalidRequest: also for guesses where
+        the memory cannot take back tokens, or of more rows than ``n_rows_max``.
         """
         batch = self._batch
         n = len(runs)
@@ -165,8 +177,11 @@ class Context:
         batch.lengths = lengths
         batch.tokens = tokens
         batch.samplers = samplers
+        guesses = [run.n_guesses for run in runs]
+        n_guesses = ffi.new("int32_t[]", guesses) if any(guesses) else null
+        batch.n_guesses = n_guesses
         check(library().shimmy_context_step(self._handle, batch, self._result))
-        return self.output(n)
+        return self.output(self._result.n_rows)
 
     def repeat(self, n: int) -> StepOutput:
         """One more token for each of the ``n`` runs of the last step, all of which drew one: costs next to nothing here.
@@ -198,8 +213,17 @@ class Context:
         check(library().shimmy_context_streamed(self._handle, tokens, n))
         return ffi.unpack(tokens[0], n[0]) if n[0] else []
 
+    def watch(self, chance: float) -> None:
+        """From the next step on runs whose first guess is so likely are ``n_promising``; above 1: none."""
+        check(library().shimmy_context_watch(self._handle, chance))
+
+    @property
+    def n_promising(self) -> int:
+        """Of the last step's runs, how many can be expected to go on as their sampler guesses."""
+        return int(self._result.n_promising)
+
     def output(self, n: int) -> StepOutput:
-        """What the last step drew for its ``n`` runs."""
+        """What the last step drew from its ``n`` rows."""
         numbers = ffi.unpack(self._result.drawn, 3 * n)
         end = numbers[-1]
         return StepOutput(numbers, ffi.buffer(self._result.pieces, end)[:] if end else b"")
@@ -221,14 +245,14 @@ class Context:
         library().shimmy_context_clock(self._handle, raw)
         return StepClock(raw.steps, raw.decode_ns, raw.sample_ns)
 
-    def sample_of(self, run: int) -> Any:
-        """The ``shimmy_sample`` of a run of the last step, for sampler.read_logprobs; valid until the next step."""
-        return self._result.samples[run]
+    def sample_of(self, row: int) -> Any:
+        """The ``shimmy_sample`` of a row of the last step, for sampler.read_logprobs; valid until the next step."""
+        return self._result.samples[row]
 
-    def logits_of(self, run: int) -> list[float]:
-        """The logits row of a run of the last step, after sampling (bias and penalties are in it); empty where there is none."""
-        row = library().shimmy_context_logits(self._handle, run)
-        return [] if row == ffi.NULL else list(ffi.unpack(row, self._n_vocab))
+    def logits_of(self, row: int) -> list[float]:
+        """The logits of a row of the last step, after sampling (bias and penalties are in it); empty where there are none."""
+        found = library().shimmy_context_logits(self._handle, row)
+        return [] if found == ffi.NULL else list(ffi.unpack(found, self._n_vocab))
 
     def interrupt(self, on: bool = True) -> None:
         """Stop the running step (CPU only) and every later one until switched off. From any thread."""

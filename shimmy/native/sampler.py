@@ -92,6 +92,18 @@ class Sampler:
             )
         )
 
+    def look_up(self, text: Sequence[int]) -> None:
+        """From now on guess what comes next from earlier places in the prompt ``text`` and what is drawn after it."""
+        tokens = array("i", text)
+        data = ffi.from_buffer("int32_t[]", tokens) if tokens else ffi.NULL
+        check(library().shimmy_sampler_look_up(self._handle, data, len(tokens)))
+
+    def propose(self, n: int) -> tuple[list[int], list[float]]:
+        """Guesses of at most ``n`` next tokens, and how likely each is right if those before it are."""
+        tokens, chances, n_out = ffi.new("int32_t[]", n), ffi.new("float[]", n), ffi.new("int32_t *")
+        check(library().shimmy_sampler_propose(self._handle, n, tokens, chances, n_out))
+        return ffi.unpack(tokens, n_out[0]), ffi.unpack(chances, n_out[0])
+
     def close(self) -> None:
         """Free the sampler. Twice is allowed."""
         library().shimmy_sampler_free(self._handle)

@@ -31,13 +31,18 @@ class Usage(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Timings(msgspec.Struct, frozen=True, array_like=True):
-    """Wall times in milliseconds, with llama-server's meaning of the fields."""
+    """Wall times in milliseconds, with llama-server's meaning of the fields.
+
+    draft_n   tokens that were guessed and verified together with others; ``draft_n_accepted`` of them became part of the answer
+    """
 
     queue_ms: float = 0.0
     prompt_n: int = 0
     prompt_ms: float = 0.0
     predicted_n: int = 0
     predicted_ms: float = 0.0
+    draft_n: int = 0
+    draft_n_accepted: int = 0
 
     @property
     def prompt_per_second(self) -> float:

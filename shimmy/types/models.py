@@ -46,6 +46,7 @@ class ContextParams(msgspec.Struct, frozen=True, array_like=True):
     n_threads  0: one for each core
     spin       0..100, how long waiting threads poll before they sleep (ggml's own pools)
     device_sampling  narrow rows to their largest logits where they are computed; auto: where the output layer is on a GPU
+    speculation      verify guesses of an answer's next tokens together; auto: where and when it is measured to pay
     """
 
     n_ctx: int = 0
@@ -72,6 +73,7 @@ class ContextParams(msgspec.Struct, frozen=True, array_like=True):
     swa_full: bool = False
     kv_unified: bool = True
     device_sampling: Literal["auto", "on", "off"] = "off"
+    speculation: Literal["auto", "off"] = "auto"
 
 
 class ModelFacts(msgspec.Struct, frozen=True):

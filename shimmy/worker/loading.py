@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from shimmy.engine.speculation import can_take_back
 from shimmy.errors import InsufficientMemory, InvalidRequest, ModelFailed, TemplateFailed
 from shimmy.native.adapter import Adapter
 from shimmy.native.chat import ChatTemplate
@@ -25,6 +26,7 @@ from shimmy.worker.sizing import choose_n_ctx, usable_ctx
 
 N_SEQ_MAX = 64  # sequence ids of a cache that can fork; decode was measured equally fast at 8, 32, 64 and 256
 TEMPLATE_HUNG = 3  # exit code
+_GUESSES = 15  # rows of logits at least for guesses
 
 
 class LoadedModel(NamedTuple):
@@ -34,6 +36,7 @@ class LoadedModel(NamedTuple):
     embeddings  makes the context of embeddings
     grammars    preparation's alone
     lora        the set of adapters of a generation that names none
+    speculates  generations guess their next tokens
     """
 
     model: Model
@@ -44,6 +47,7 @@ class LoadedModel(NamedTuple):
     grammars: GrammarCache
     adapters: Sequence[Adapter] = ()
     lora: LoraSet = ()
+    speculates: bool = False
 
 
 def load(command: Load, send: Callable[[Report], None]) -> tuple[LoadedModel, Loaded]:
@@ -67,7 +71,9 @@ def load(command: Load, send: Callable[[Report], None]) -> tuple[LoadedModel, Lo
             notes.append(
                 "device_sampling is off: llama.cpp cannot sample on this device, or not with split_mode tensor"
             )
-    loaded = LoadedModel(model, context, embeddings, chat, n_ctx, GrammarCache(model), adapters, lora)
+    speculates = command.context.speculation != "off" and can_take_back(context_facts)
+    grammars = GrammarCache(model)
+    loaded = LoadedModel(model, context, embeddings, chat, n_ctx, grammars, adapters, lora, speculates)
     if command.model.n_cpu_moe and not model.facts.n_expert:
         notes.append("this model has no experts that could be kept on the CPU")
     about = [adapter.facts for adapter in adapters]
@@ -78,9 +84,10 @@ def load(command: Load, send: Callable[[Report], None]) -> tuple[LoadedModel, Lo
 def _make_context(command: Load, model: Model) -> tuple[Context | None, list[str]]:
     """The context of generations and notes for the person; None where the model only makes embeddings."""
     n_seq_max = _n_seq_max(command.context, model.facts)
-    n_ctx, notes = choose_n_ctx(command.context, model.facts, command.kv_bytes_per_token, n_seq_max, free_memory())
+    n_rows = _n_rows(command.context, model.facts, n_seq_max)
+    n_ctx, notes = choose_n_ctx(command.context, model.facts, command.kv_bytes_per_token, n_rows, free_memory())
     try:
-        return Context(model, command.context, n_ctx=n_ctx, n_seq_max=n_seq_max), notes
+        return Context(model, command.context, n_ctx=n_ctx, n_seq_max=n_seq_max, n_rows_max=n_rows), notes
     except InsufficientMemory as error:
         message = f"a context of {n_ctx} tokens does not fit into memory: use a smaller --ctx"
         raise InsufficientMemory(message, available=free_memory()) from error
@@ -189,6 +196,12 @@ def _n_seq_max(params: ContextParams, facts: ModelFacts) -> int:
     if not params.kv_unified or facts.is_recurrent or facts.is_hybrid:
         return params.parallel
     return 2 * params.parallel if facts.n_swa else max(N_SEQ_MAX, params.parallel)
+
+
+def _n_rows(params: ContextParams, facts: ModelFacts, n_seq_max: int) -> int:
+    """Rows of logits of one step; each has its memory. Guesses are for memories that can take them back."""
+    guesses = params.speculation != "off" and not (facts.is_recurrent or facts.is_hybrid)
+    return max(n_seq_max, params.parallel + _GUESSES) if guesses else n_seq_max
 
 
 def _longest_request(n_ctx_seq: int, params: ContextParams, facts: ModelFacts) -> int:

@@ -83,10 +83,12 @@ def _sampler(request: GenerateRequest, prompt: Prompt, loaded: LoadedModel) -> S
     if len(tokens) >= loaded.n_ctx:
         raise ContextLengthExceeded(n_prompt_tokens=len(tokens), n_ctx=loaded.n_ctx)
     sampler = Sampler(loaded.model, request.sampling, tokens, n_ctx=loaded.n_ctx, grammar=prompt.grammar)
-    if prompt.opening or prompt.shown:
-        try:
+    try:
+        if prompt.opening or prompt.shown:
             sampler.open_answer(prompt.opening, prompt.shown)
-        except BaseException:
-            sampler.close()
-            raise
+        if loaded.speculates:
+            sampler.look_up(tokens)
+    except BaseException:
+        sampler.close()
+        raise
     return sampler

@@ -110,6 +110,7 @@ class Worker:
             n_ctx=loaded.n_ctx,
             cache_ram=spill_bytes(command.cache_ram),
             spare_memory=spare_memory,
+            speculate=loaded.speculates,
             send_frame=self._writer.write,
             adapters=loaded.adapters,
         )

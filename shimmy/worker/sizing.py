@@ -15,9 +15,9 @@ _BYTES |= {"q4_0": 0.5625, "iq4_nl": 0.5625}
 
 
 def choose_n_ctx(
-    params: ContextParams, facts: ModelFacts, kv_bytes_per_token: int | None, n_seq_max: int, available: int
+    params: ContextParams, facts: ModelFacts, kv_bytes_per_token: int | None, n_rows: int, available: int
 ) -> tuple[int, list[str]]:
-    """Cells for the KV cache, and notes for the person; ``available`` in bytes.
+    """Cells for the KV cache, and notes for the person; ``n_rows``: most rows of logits of a step; ``available`` in bytes.
 
     Raises InsufficientMemory when the wanted context, or the smallest useful one, does not fit.
     """
@@ -27,10 +27,10 @@ def choose_n_ctx(
         return wanted, []
     per_token = kv_bytes_per_token * (_BYTES.get(params.type_k, 2.0) + _BYTES.get(params.type_v, 2.0)) / 4.0
     per_token += _attention_bytes(params, facts)
-    # Compute buffers: logits of every sequence, and activations of a micro-batch (a rough upper bound). Of what device samplers may
+    # Compute buffers: logits of every row, and activations of a micro-batch (a rough upper bound). Of what device samplers may
     # bring back of a row, llama.cpp keeps three more of its size.
     row = 4 if params.device_sampling == "off" else 16
-    fixed = row * n_seq_max * facts.n_vocab + 4 * params.n_ubatch * (facts.n_vocab + 64 * facts.n_embd)
+    fixed = row * n_rows * facts.n_vocab + 4 * params.n_ubatch * (facts.n_vocab + 64 * facts.n_embd)
     budget = available * (1.0 - _RESERVE) - fixed
     estimate = int(fixed + wanted * per_token)
     if wanted * per_token <= budget:

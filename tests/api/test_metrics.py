@@ -119,6 +119,8 @@ def test_the_state_of_now(long_llama: Path) -> None:
         assert value(families, "shimmy_kv_cells", model=name) == ENDLESS_CTX
         assert 0 < value(families, "shimmy_kv_cells_used", model=name) < ENDLESS_CTX
         assert value(families, "shimmy_preemptions_total", model=name) == 0
+        guessed, accepted = (f"shimmy_{what}_tokens_total" for what in ("guessed", "accepted"))
+        assert 0 <= value(families, accepted, model=name) <= value(families, guessed, model=name)
         assert value(families, "shimmy_resident_memory_bytes", process="server") > 1e7
         assert value(families, "shimmy_resident_memory_bytes", process="worker", model=name) > 1e7
         assert value(families, "shimmy_worker_restarts_total", model=name) == 0

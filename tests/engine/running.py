@@ -14,11 +14,13 @@ import numpy as np
 
 from shimmy.engine.engine import Engine
 from shimmy.engine.pacer import Pacer
+from shimmy.engine.prices import Prices
 from shimmy.engine.sequence import Sequence
 from shimmy.engine.spill import unlimited
 from shimmy.native.adapter import Adapter
 from shimmy.native.chat import ChatParser
 from shimmy.native.context import Context, Run
+from shimmy.native.grammar import Grammar
 from shimmy.native.model import Model
 from shimmy.native.sampler import Sampler
 from shimmy.types import Delta, Event, Failed, Finished, LoraSet, Progress, SamplingParams, TokenLogprob
@@ -92,6 +94,7 @@ class RunningEngine:
         cache_ram: int = 0,
         spare_memory: Callable[[], int] = unlimited,
         checked: bool = False,
+        speculate: bool = False,
     ) -> None:
         """``checked``: ids, cells and counts are looked at before each step but the repeated ones."""
         self.model = model
@@ -112,6 +115,7 @@ class RunningEngine:
             adapters=adapters,
             cache_ram=cache_ram,
             spare_memory=spare_memory,
+            speculate=speculate,
             send_frame=self._take_frame,
         )
         if small_slices:
@@ -191,9 +195,14 @@ class RunningEngine:
         lora: LoraSet = (),
         parser: ChatParser | None = None,
         progress: bool = False,
+        hint: Items[int] | None = None,
+        grammar: Grammar | None = None,
     ) -> Answer:
+        """``hint``: what the sampler guesses to follow the prompt."""
         request_id = len(self.answers) + 1
-        sampler = Sampler(self.model, sampling, prompt, n_ctx=self.n_ctx)
+        sampler = Sampler(self.model, sampling, prompt, n_ctx=self.n_ctx, grammar=grammar)
+        if hint is not None:
+            sampler.look_up([*prompt[-8:], *hint, *prompt])
         sequence = Sequence(
             request_id,
             prompt,
@@ -238,6 +247,25 @@ def running(engine: RunningEngine) -> Iterator[RunningEngine]:
         yield engine
     finally:
         engine.stop()
+
+
+class FreeRows(Prices):
+    """A machine on which further rows cost nothing, so that everything likely enough is tried."""
+
+    def knows(self, n: int) -> bool:
+        return n > 0
+
+    def ratio(self, n: int, more: int) -> float:
+        return 1.0 if n + more else 0.0
+
+
+def speculating(model: Model, context: Context, **options: object) -> RunningEngine:
+    """An engine that verifies every guess that is likely enough on such a machine."""
+    engine = RunningEngine(model, context, speculate=True, **options)  # type: ignore[arg-type]
+    speculation = engine.engine._speculation
+    assert speculation is not None
+    speculation._prices = FreeRows()
+    return engine
 
 
 class Plain(NamedTuple):

@@ -8,7 +8,15 @@ from shimmy.native.context import Context
 from shimmy.native.model import Model
 from shimmy.types import SamplingParams
 from tests.contexts import MakeContext
-from tests.engine.running import GREEDY, RunningEngine, assert_same_greedy, generate_plainly, random_prompt, running
+from tests.engine.running import (
+    GREEDY,
+    RunningEngine,
+    assert_same_greedy,
+    generate_plainly,
+    random_prompt,
+    running,
+    speculating,
+)
 from tests.wide import WIDE
 
 SAMPLED = SamplingParams(temperature=1.5, seed=7)
@@ -47,6 +55,19 @@ def test_a_seed_draws_the_same_text_as_without_it(
             assert engine.n_streamed > 30
     assert texts[0] == texts[1]
     assert texts[0][0] == texts[0][1]
+
+
+def test_guesses_take_whole_rows_and_leave_the_text_as_it_is(
+    wide_llama: Model, make_context: MakeContext, context: Context
+) -> None:
+    plain = make_context(wide_llama, n_ctx=512, **WIDE)
+    prompt = random_prompt(wide_llama, 30, 3)
+    reference = generate_plainly(wide_llama, plain, prompt, 60)
+    with running(speculating(wide_llama, context)) as engine:
+        for _ in range(2):
+            answer = engine.ask(prompt, max_tokens=60, hint=reference.tokens)
+            assert_same_greedy(answer.tokens, reference)
+            assert answer.finished.timings.draft_n_accepted > 0
 
 
 def test_an_abort_leaves_the_others_as_they_are(wide_llama: Model, make_context: MakeContext, context: Context) -> None:

@@ -47,6 +47,8 @@ NULL_CALLS: dict[str, Callable[[], int]] = {
     "model_piece": lambda: library().shimmy_model_piece(ffi.NULL, 0, ffi.NULL, 0, ffi.NULL),
     "sampler_new": lambda: library().shimmy_sampler_new(ffi.NULL, ffi.NULL, ffi.NULL, 0, ffi.NULL),
     "sampler_sample": lambda: library().shimmy_sampler_sample(ffi.NULL, ffi.NULL, 0, ffi.NULL),
+    "sampler_look_up": lambda: library().shimmy_sampler_look_up(ffi.NULL, ffi.NULL, 0),
+    "sampler_propose": lambda: library().shimmy_sampler_propose(ffi.NULL, 1, ffi.NULL, ffi.NULL, ffi.NULL),
     "sampler_survivors": lambda: library().shimmy_sampler_survivors(
         ffi.NULL, ffi.NULL, 0, ffi.NULL, ffi.NULL, ffi.NULL
     ),
@@ -58,6 +60,7 @@ NULL_CALLS: dict[str, Callable[[], int]] = {
     "context_set_threads": lambda: library().shimmy_context_set_threads(ffi.NULL, 1, 1),
     "context_step": lambda: library().shimmy_context_step(ffi.NULL, ffi.NULL, ffi.NULL),
     "context_repeat": lambda: library().shimmy_context_repeat(ffi.NULL, ffi.NULL),
+    "context_watch": lambda: library().shimmy_context_watch(ffi.NULL, 0.5),
     "context_stream": lambda: library().shimmy_context_stream(ffi.NULL, ffi.NULL, 1),
     "context_streamed": lambda: library().shimmy_context_streamed(ffi.NULL, ffi.NULL, ffi.NULL),
     "context_seq_remove": lambda: library().shimmy_context_seq_remove(ffi.NULL, 0, 0, -1),

@@ -222,6 +222,28 @@ def test_several_answers_share_the_tokens_and_the_grammar_and_nothing_that_chang
         sequence.close()
 
 
+@pytest.mark.parametrize(
+    ("kind", "speculation", "guesses"),
+    [
+        ("llama", "auto", True),
+        ("swa", "auto", True),
+        ("llama", "off", False),
+        ("recurrent", "auto", False),
+    ],
+)
+def test_an_answer_is_guessed_from_its_prompt_where_that_is_wanted_and_can_be(
+    request: pytest.FixtureRequest, kind: str, speculation: str, guesses: bool
+) -> None:
+    command = load_command(request.getfixturevalue(f"tiny_{kind}"), n_ctx=N_CTX, speculation=speculation)
+    found, _ = load(command, lambda _: None)
+    (sequence,) = prepare(GenerateRequest(1, prompt_tokens=[5, 6, 7, 8, 9, 5, 6, 7]), found, submitted_at=0.0)
+    assert sequence.sampler.propose(2)[0] == ([8, 9] if guesses else [])
+    sequence.close()
+    for part in (found.chat, found.context, found.model):
+        if part is not None:
+            part.close()
+
+
 def test_an_answer_that_cannot_be_prepared_leaves_nothing_of_the_others(
     loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
