@@ -257,13 +257,13 @@ def test_documents_come_best_first_with_the_classifier_s_scores(tiny_reranker: P
     everything, best = rerank(tiny_reranker, RerankRequest(1, query, DOCUMENTS), RerankRequest(2, query, DOCUMENTS, 2))
     tokens = pairs(tiny_reranker, query)
     wanted = [float(scores[0]) for scores in directly(tiny_reranker, tokens, "rank", normalize=False)]
-    order = sorted(range(len(DOCUMENTS)), key=lambda index: -wanted[index])
-    assert [ranked.index for ranked in everything.results] == order
-    assert [ranked.score for ranked in everything.results] == pytest.approx(
-        [wanted[index] for index in order], abs=1e-2
-    )
-    assert len({round(score, 2) for score in wanted}) == len(wanted)
-    assert [ranked.index for ranked in best.results] == order[:2]
+    found = [ranked.index for ranked in everything.results]
+    scores = [ranked.score for ranked in everything.results]
+    assert sorted(found) == list(range(len(DOCUMENTS)))
+    assert scores == sorted(scores, reverse=True)
+    assert scores == pytest.approx([wanted[index] for index in found], abs=1e-2)
+    assert len({round(score, 1) for score in wanted}) > 2  # their order says something
+    assert [ranked.index for ranked in best.results] == found[:2]
     assert everything.usage.prompt_tokens == sum(map(len, tokens))
 
 
