@@ -9,7 +9,7 @@ from __future__ import annotations
 _WEIGHT = 0.25  # of a new observation
 _OUTLIER = 1.5  # one step may be late for reasons of its own: it counts as at most so many times what was known
 _GUESS = 0.25  # of a plain step for each further row, before any was measured: little, so that they are
-_FADING = 0.998  # of a price with each plain step: one that was once too high would never be measured again
+_FADING = 0.9995  # of a price with each plain step: one that was once too high would never be measured again
 
 
 class Prices:

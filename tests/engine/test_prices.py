@@ -85,7 +85,7 @@ def test_a_price_that_was_too_high_once_fades() -> None:
     prices = Prices()
     prices.observe_plain(1, 1, PLAIN_S)
     prices.observe(1, 3, 10 * PLAIN_S)
-    prices.observe_plain(1, 2000, PLAIN_S)
+    prices.observe_plain(1, 10_000, PLAIN_S)
     assert prices.ratio(1, 3) < 1.5
 
 
