@@ -95,7 +95,8 @@ void shimmy_context::seq_copy(int32_t from, int32_t to, int32_t p0, int32_t p1) 
 void shimmy_context::close_gap(int32_t from, int32_t to, int32_t end) {
     const int32_t first = llama_memory_seq_pos_min(memory(), from);
     llama_kv_cache_iswa * cells = windowed(memory());
-    require(cells == nullptr || first <= std::max(end, llama_memory_seq_pos_max(memory(), from) - window() + 1),
+    // The next token sees its window less itself; the cell before may be overwritten while the sequence lies idle.
+    require(cells == nullptr || first <= std::max(end, llama_memory_seq_pos_max(memory(), from) - window() + 2),
             "the tokens that follow are not there");
     if (cells != nullptr && first > end) {
         cells->get_swa()->seq_rm(to, -1, -1);

@@ -141,9 +141,8 @@ class Answers:
             self.fail(sequence, error)
             return False
         if reason is not None:
-            if more:
-                self._context.seq_remove(sequence.seq_id, sequence.n_past)
-            self._scheduler.finish(sequence)
+            if not more or self._taken_back(sequence):
+                self._scheduler.finish(sequence)
             self.end(sequence, reason, text)
             return False
         if delta is None:
@@ -167,6 +166,15 @@ class Answers:
         if not sequence.first_token_at:
             ms = 1e3 * (now - sequence.started_at)
             self._events.append(Progress(sequence.id, sequence.n_prompt, sequence.n_cached, sequence.n_past, ms))
+
+    def _taken_back(self, sequence: Sequence) -> bool:
+        """Drop what the step has computed beyond a sequence's end; False, and all of its cells are dropped, where that cannot be."""
+        try:
+            self._context.seq_remove(sequence.seq_id, sequence.n_past)
+        except ShimmyError:
+            self._scheduler.drop(sequence)
+            return False
+        return True
 
     def end(self, sequence: Sequence, reason: FinishReason, text: str = "") -> None:
         """Say the end of a sequence that the scheduler does not have any more."""

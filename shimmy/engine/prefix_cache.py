@@ -12,6 +12,7 @@ finds them.
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -24,9 +25,11 @@ from shimmy.engine.memory import Memory, Sharing
 from shimmy.engine.prefixes import sees, usable
 from shimmy.engine.sequence import Kin, Sequence
 from shimmy.engine.shares import Shares
-from shimmy.engine.spill import Spill
+from shimmy.engine.spill import Piece, Spill
 from shimmy.engine.spilling import Spilling
 from shimmy.errors import ShimmyError
+
+log = logging.getLogger("shimmy.engine")
 
 MIN_FORK = 8  # shared tokens below which a fork saves less than its scan over the cells costs
 
@@ -224,21 +227,30 @@ class PrefixCache:
             pieces = pieces[at:]
         for piece in pieces:
             restored = self._filled(partial(self._memory.restore_state, state=piece.state))
-            if target is None:
-                target = restored
-                if target is not None and piece.end < piece.n_tokens:
-                    self._memory.seq_remove(target, piece.end)
-            elif restored is not None:
-                self._memory.seq_copy(restored, target, piece.end, piece.first)
-                self._give_up(restored)
-            else:
-                self._give_up(target)
-                target = None
+            target = self._joined(target, restored, piece)
             if target is None:
                 return None
         if not self._sharing.in_pieces and not self._spill.is_checkpoint(key):
             self._spill.drop(key)  # it grows, and is saved again when it has to go
         return target
+
+    def _joined(self, target: int | None, restored: int | None, piece: Piece) -> int | None:
+        """``target`` with what ``restored`` holds of a piece behind it; None, and neither is kept, where that is not all there."""
+        kept = None
+        try:
+            if restored is not None and target is not None:
+                self._memory.seq_copy(restored, target, piece.end, piece.first)
+                kept = target
+            elif restored is not None:
+                if piece.end < piece.n_tokens:
+                    self._memory.seq_remove(restored, piece.end)
+                kept = restored
+        except ShimmyError as error:
+            log.warning("a saved prefix is not used: %s", error)
+        for seq_id in (target, restored):
+            if seq_id is not None and seq_id != kept:
+                self._give_up(seq_id)
+        return kept
 
     def _give_up(self, seq_id: int) -> None:
         """A leased id that no sequence has got."""
@@ -295,7 +307,12 @@ class PrefixCache:
         self._leaves.use(source)
         target = self._free_id(keep=source)
         if target is not None:
-            self._memory.seq_copy(source, target, n)
+            try:
+                self._memory.seq_copy(source, target, n)
+            except ShimmyError as error:  # making room has taken what it had
+                log.warning("a prefix is not shared: %s", error)
+                self._give_up(target)
+                return self._empty()
             if self._sharing.unified:
                 self._shares.copied(source, target, n)
             return Lease(target, n)

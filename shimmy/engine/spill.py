@@ -115,7 +115,7 @@ class Spill:
             if spilled.partial:
                 continue
             n = usable(tokens, spilled.tokens, fork=fork)
-            if n > best_n and sees(max(0, len(spilled.tokens) - window), n, window):
+            if n > best_n and sees(max(0, len(spilled.tokens) - window + 1), n, window):
                 best, best_n = key, n
         return best, best_n
 

@@ -67,6 +67,7 @@ class SpareWorker:
             await self._stop_refilling()
             await asyncio.wait_for(worker.ping(), _PATIENCE_S)
         except (TimeoutError, WorkerDied):
+            worker.kill()  # asked to end, a silent one would be waited for
             await worker.close()
             return None
         except BaseException:

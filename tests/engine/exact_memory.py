@@ -68,7 +68,7 @@ class ExactMemory:
         assert self._sharing.partial
         assert (tokens, kin) == (self.cells[source][:n], self._kin[source]), "the state is of something else"
         self._share(source, target, n)
-        self._first[target] = max(0, n - self._sharing.window)
+        self._first[target] = max(0, n - self._sharing.window + 1)
 
     def seq_leave(self, seq_id: int) -> int:
         assert self.cells[seq_id] is not None
@@ -92,7 +92,7 @@ class ExactMemory:
             raise InvalidRequest("the state does not fit", param="state")
         self.cells[seq_id], self._kin[seq_id] = tokens, kin
         self._owned[seq_id] = [*[-1] * first, *range(self._n_made, self._n_made + len(tokens) - first)]
-        self._first[seq_id] = max(first, len(tokens) - self._sharing.window if self._sharing.window else 0)
+        self._first[seq_id] = max(first, len(tokens) - self._sharing.window + 1 if self._sharing.window else 0)
         self._n_made += len(tokens)
 
     @property

@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
+from shimmy.models import crashes
 from shimmy.models import spare as spare_module
 from shimmy.models.catalog import Catalog
 from shimmy.models.pool import ModelPool
@@ -27,6 +28,8 @@ from tests.worker.running import wait_gone
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(spare_module, "_PAUSE_S", 0.0)
+    monkeypatch.setattr(spare_module, "_PATIENCE_S", PATIENCE_S)
+    monkeypatch.setattr(crashes, "WINDOW_S", 10 * PATIENCE_S)
     yield
     assert not psutil.Process().children()
 
