@@ -97,7 +97,7 @@ Options of loading a model, [options] above:
   --lora FILE          A LoRA adapter (GGUF): FILE, or FILE:SCALE for more or less of it; also several times.
   --flash-attn MODE    Flash attention: auto, on or off.
   --device-sampling MODE  Leave the choice of the likeliest tokens to the GPU: auto, on, or off, as where not given.
-  --speculation MODE   Guess the next tokens from earlier text and verify several at once: auto, as where not given, does
+  --speculation MODE   Guess the next tokens from earlier text and verify several at once: auto, where not given, does
                        it where and when it is measured to pay; off. The answers are drawn the same way.
   --type-k TYPE        Element type of the K cache: f16, bf16, f32, q8_0, q5_1, q5_0, q4_1, q4_0 or iq4_nl.
   --type-v TYPE        The same of the V cache.
