@@ -80,6 +80,12 @@ inline void multiply_keys(const Cells16 & keys, const int32_t cells[16], const H
 
 // Turns one head's scores into weights and its state to the new largest; returns what its values so far are to be multiplied with.
 inline float take_scores(__m512 scores, HeadState & state, float * weights) {
+    // Infinite or no number: the result must be no number either, as ggml's is.
+    if (_mm512_cmp_ps_mask(scores, _mm512_set1_ps(INFINITY), _CMP_NLT_UQ)) {
+        state = {0.0f, NAN};
+        _mm512_storeu_ps(weights, _mm512_setzero_ps());
+        return 1.0f;
+    }
     const float largest = std::fmax(state.largest, _mm512_reduce_max_ps(scores));
     if (largest == -INFINITY) {
         _mm512_storeu_ps(weights, _mm512_setzero_ps());

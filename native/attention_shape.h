@@ -34,7 +34,8 @@ struct AttentionShape {
 
     // How many threads work on one query's heads: more than one where there are few queries.
     int64_t parts(int n_threads) const {
-        return n_units >= 4 * n_threads ? 1 : std::max<int64_t>(1, std::min<int64_t>(n_threads, k->ne[1] / least_cells));
+        const int64_t wanted = (4 * n_threads + n_units - 1) / n_units;
+        return std::max<int64_t>(1, std::min({wanted, static_cast<int64_t>(n_threads), k->ne[1] / least_cells}));
     }
 
     // Per head and part: largest, sum, values.

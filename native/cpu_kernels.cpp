@@ -29,9 +29,9 @@ class Kernels final : public ggml::cpu::extra_buffer_type {
 };
 
 bool install() {
-    static Kernels kernels;
+    static auto * const kernels = new Kernels;  // never freed: a graph may still run while the process ends
     static ggml_backend_buffer_type entry{};
-    entry.context = &kernels;
+    entry.context = kernels;
     // The list that models look for memory in is copied from this one at its first use: that copy must come before ours.
     ggml_backend_dev_t cpu = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
     if (!cpu) {

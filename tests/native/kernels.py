@@ -119,12 +119,13 @@ def _slope(head: int, n_heads: int, max_bias: float) -> float:
 
 
 def _floats(values: Floats) -> Any:
-    return ffi.cast("float *", ffi.from_buffer(np.ascontiguousarray(values)))
+    return ffi.cast("float *", _bytes(values))
 
 
 def _halves(values: NDArray[np.float16]) -> Any:
-    return ffi.cast("uint16_t *", ffi.from_buffer(np.ascontiguousarray(values)))
+    return ffi.cast("uint16_t *", _bytes(values))
 
 
 def _bytes(values: NDArray[Any]) -> Any:
-    return ffi.from_buffer(np.ascontiguousarray(values))
+    assert values.flags.c_contiguous  # a copy would be gone before the call
+    return ffi.from_buffer(values)

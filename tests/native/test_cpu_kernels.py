@@ -174,6 +174,17 @@ def test_a_query_that_sees_nothing_gives_zeros() -> None:
     assert (ours.values[0] != 0).any()
 
 
+@pytest.mark.parametrize("n_cells", [64, 512])
+def test_a_key_that_is_no_number_gives_none(n_cells: int) -> None:
+    """Not a plausible text: whether few threads or many, in parts or not, take the cells."""
+    inputs = heads(7, n_cells=n_cells, n_queries=1)
+    keys = inputs.keys.copy()
+    keys[1, 5] = np.inf
+    ours = attention(inputs._replace(keys=keys), ours=True)
+    assert np.isnan(ours.values[0, 3:]).all()
+    assert np.isfinite(ours.values[0, :3]).all()
+
+
 def test_very_large_scores_overflow_nowhere() -> None:
     inputs = heads(6)
     ours = attention(inputs._replace(queries=inputs.queries * 3e4), ours=True)
