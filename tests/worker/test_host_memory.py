@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -64,17 +65,22 @@ def test_a_group_that_cannot_be_read_bounds_nothing(tmp_path: Path) -> None:
 def test_the_limit_of_the_process_bounds_what_it_may_spare() -> None:
     """Asked before and after it took most of the 1 GiB that it may have more than it has."""
     program = """if True:
-        import psutil, resource
+        import json, psutil, resource
         from shimmy.worker.host_memory import bounds, free_memory, spare_memory, spill_bytes
-        MIB = 2**20
-        limit = psutil.Process().memory_info().vms + 1024 * MIB
+        def seen():
+            total, free = list(bounds())[1]
+            return {"total": total, "bound": free, "free": free_memory(), "spare": spare_memory()}
+        limit = psutil.Process().memory_info().vms + 1024 * 2**20
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-        total, free = list(bounds())[1]
-        assert total == limit and free <= 1024 * MIB
-        assert spare_memory() < free_memory() <= free
-        assert spill_bytes(2**60) <= limit // 8
-        taken = bytearray(990 * MIB)
-        assert 0 <= list(bounds())[1].free <= free - 990 * MIB
-        assert spare_memory() < 0 <= free_memory()
+        before = seen()
+        spill = spill_bytes(2**60)
+        taken = bytearray(990 * 2**20)
+        print(json.dumps([limit, spill, before, seen()]))
     """
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=300)
+    done = subprocess.run([sys.executable, "-c", program], check=True, timeout=300, capture_output=True)
+    limit, spill, before, after = json.loads(done.stdout)
+    assert before["total"] == limit
+    assert before["spare"] < before["free"] <= before["bound"] <= 1024 * MIB
+    assert spill <= limit // 8
+    assert 0 <= after["bound"] <= before["bound"] - 990 * MIB
+    assert after["spare"] < 0 <= after["free"]
