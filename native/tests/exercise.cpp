@@ -2,6 +2,7 @@
 // undefined-behaviour sanitizers over our own sources. What the calls answer is checked by tests/native; here it is how they do it.
 #include "check.h"
 #include "exercise_grammar.h"
+#include "exercise_kernels.h"
 #include "shimmy.h"
 
 #include <algorithm>
@@ -517,6 +518,7 @@ int main(int argc, char ** argv) {
     char * json = nullptr;
     CHECK(shimmy_build_facts(&json) == SHIMMY_OK);
     shimmy_string_free(json);
+    exercise_kernels();
     for (int i = 1; i < argc; ++i) {
         std::printf("%s\n", argv[i]);
         CHECK(shimmy_share_cores(i % 2 == 1) == SHIMMY_OK);
