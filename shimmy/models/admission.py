@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 
 from shimmy.errors import ServerBusy, ShimmyError
@@ -29,8 +29,8 @@ class Admission:
     One loop owns it. A request takes as many places as it has sequences.
     """
 
-    def __init__(self, *, places: int, queue: int) -> None:
-        """``places``: sequences at once; ``queue``: sequences that may wait."""
+    def __init__(self, *, places: int, queue: int, on_idle: Callable[[bool], None] = lambda _: None) -> None:
+        """``places``: sequences at once; ``queue``: sequences that may wait. ``on_idle``: told when it becomes idle, or no longer is."""
         self._places = places
         self._free = places
         self._queue = queue
@@ -39,7 +39,13 @@ class Admission:
         self._clients: dict[str, deque[_Waiting]] = {}  # the next to be served first
         self._idle = asyncio.Event()
         self._idle.set()
+        self._on_idle = on_idle
         self._mean_s = 1.0
+
+    @property
+    def idle(self) -> bool:
+        """Nobody has a place, waits or visits."""
+        return self._idle.is_set()
 
     @property
     def active(self) -> int:
@@ -58,7 +64,7 @@ class Admission:
     @contextmanager
     def visit(self) -> Iterator[None]:
         """Be here without a place, for as long as the context is open."""
-        self._idle.clear()
+        self._note_busy()
         self._n_visitors += 1
         try:
             yield
@@ -80,7 +86,7 @@ class Admission:
 
     @asynccontextmanager
     async def _place(self, client: str, n: int) -> AsyncIterator[None]:
-        self._idle.clear()
+        self._note_busy()
         try:
             await self._take(client, n)
             started = time.monotonic()
@@ -92,9 +98,15 @@ class Admission:
         finally:
             self._note_idle()
 
+    def _note_busy(self) -> None:
+        if self._idle.is_set():
+            self._idle.clear()
+            self._on_idle(False)
+
     def _note_idle(self) -> None:
         if not self.active and not self._n_waiting and not self._n_visitors:
             self._idle.set()
+            self._on_idle(True)
 
     async def _take(self, client: str, n: int) -> None:
         if self._free >= n and not self._n_waiting:

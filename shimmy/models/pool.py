@@ -14,6 +14,7 @@ from shimmy.config import Config
 from shimmy.errors import InvalidModelFile, ModelNotFound, ServerBusy
 from shimmy.models.catalog import BY_PATH, DEFAULT, Catalog, Entry, by_name
 from shimmy.models.discovery import inspect
+from shimmy.models.keeping import FOREVER
 from shimmy.models.served import ServedModel
 from shimmy.models.spare import SpareWorker
 from shimmy.models.stamp import stamp_of
@@ -51,7 +52,9 @@ class ModelPool:
         try:
             for name in names:
                 entry = self._own(await asyncio.to_thread(self._catalog.resolve, name))
-                named.append(self._serve(entry))
+                served = self._serve(entry)
+                served.keeping.usual = FOREVER
+                named.append(served)
                 self._named.append(entry.id)
         finally:
             self._all_named.set()

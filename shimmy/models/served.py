@@ -15,6 +15,8 @@ from shimmy.models.admission import Admission
 from shimmy.models.catalog import Entry
 from shimmy.models.check import check_model_file
 from shimmy.models.failures import Failures
+from shimmy.models.heartbeat import death_of
+from shimmy.models.keeping import ON_DEMAND_S, Keeping
 from shimmy.models.launch import load_command, read_template
 from shimmy.models.spare import SpareWorker
 from shimmy.models.stamp import stamp_of
@@ -24,9 +26,6 @@ from shimmy.worker.protocol import Loaded, Pong
 
 log = logging.getLogger("shimmy.models")
 
-_HEARTBEAT_EVERY_S, _HEARTBEAT_PATIENCE_S = 5.0, 30.0
-# The engine cuts prompts so that a step takes seconds at most; the first one of a GPU may compile for minutes.
-_STEP_LIMIT_S = 300.0
 _AHEAD = 4  # one more sequence in so many waits in the engine, so that a place that comes free is taken at once
 _ids = count(1)
 
@@ -62,11 +61,16 @@ class ServedModel:
         self._config = config
         self._spare = spare or SpareWorker(keep=False, show_log=config.verbose)
         parallel = config.parallel
-        self.admission = Admission(places=parallel + max(1, parallel // _AHEAD), queue=config.queue)
+        places = parallel + max(1, parallel // _AHEAD)
+        self.admission = Admission(places=places, queue=config.queue, on_idle=self._note_idle)
+        self.keeping = Keeping(ON_DEMAND_S, self._expire)
         self._ready: ReadyModel | None = None
         self._loading: asyncio.Task[ReadyModel] | None = None
         self._watching: asyncio.Task[None] | None = None
         self._unloads = 0  # under way
+        self._retiring: asyncio.Task[None] | None = (
+            None  # an end that nobody asked for: who comes meanwhile waits, and loads again
+        )
         self._closed = False
         self._watchers: set[Callable[[], None]] = set()
         self._failures = Failures(entry.id)
@@ -74,13 +78,23 @@ class ServedModel:
     @property
     def status(self) -> ModelStatus:
         """As GET /api/models shows it."""
-        if self._unloads:
+        if self._unloads or self._retiring is not None:
             return "draining"
         if self._ready is not None:
             return "ready"
         if self._loading is not None:
             return "loading"
         return "failed" if self.failure is not None else "available"
+
+    @property
+    def idle(self) -> bool:
+        """It is loaded, and nobody is at work in it or waits for it."""
+        return self.status == "ready" and self.admission.idle
+
+    @property
+    def pinned(self) -> bool:
+        """It stays loaded until somebody unloads it."""
+        return self.keeping.pinned
 
     @property
     def loaded(self) -> Loaded | None:
@@ -103,15 +117,16 @@ class ServedModel:
         return self._failures.restarts
 
     @contextlib.asynccontextmanager
-    async def lease(self, client: str, n: int = 1) -> AsyncIterator[ReadyModel]:
+    async def lease(self, client: str, n: int = 1, *, keep_alive: float | None = None) -> AsyncIterator[ReadyModel]:
         """A place for ``n`` sequences in the loaded model. ``client``: whose turn it is when others wait, too.
 
-        Raises ServerBusy, what loading raises.
+        ``keep_alive``: how long it stays loaded behind this and later ones, in seconds. Raises ServerBusy, what loading raises.
         """
-        self._refuse_while_draining()
+        await self._enter()
         async with self.admission.place(client, n):
             self._refuse_while_draining()
             ready = await self._get_ready()
+            self.keeping.say(keep_alive)
             self.last_used = time.time()
             try:
                 yield ready
@@ -119,19 +134,30 @@ class ServedModel:
                 self.last_used = time.time()
 
     @contextlib.asynccontextmanager
-    async def visit(self) -> AsyncIterator[ReadyModel]:
-        """The loaded model without a place in it, for what computes nothing. Raises what loading raises, ServerBusy."""
-        self._refuse_while_draining()
+    async def visit(self, *, keep_alive: float | None = None) -> AsyncIterator[ReadyModel]:
+        """The loaded model without a place in it, for what computes nothing. As ``lease``. Raises what loading raises, ServerBusy."""
+        await self._enter()
         with self.admission.visit():
             ready = await self._get_ready()
+            self.keeping.say(keep_alive)
             self.last_used = time.time()
             yield ready
 
     async def load(self) -> Loaded:
         """Load now, also after failures. Raises what loading raises."""
-        self._refuse_while_draining()
+        await self._enter()
         self._failures.forget()
         return (await self._get_ready()).loaded
+
+    async def retire(self, why: str) -> bool:
+        """Unload it, if it is idle; who asks for it meanwhile waits, and loads it again. Whether it was unloaded.
+
+        Not where it is pinned.
+        """
+        if (retiring := self._begin_retiring(why)) is None:
+            return False
+        await asyncio.shield(retiring)
+        return True
 
     async def unload(self, *, force: bool = False) -> None:
         """End the worker once the requests that have a place are done; with ``force`` at once, and they fail.
@@ -145,9 +171,12 @@ class ServedModel:
             if not force:
                 await self.admission.wait_idle()
             await self._stop_loading()
+            if self._retiring is not None:
+                await asyncio.wait([self._retiring])
             if self._ready is not None:
                 await self._end(self._ready, f"{self.entry.id} was unloaded")
             self._failures.note_unload()
+            self.keeping.forget()
             if not self._closed:
                 await self.admission.wait_idle()  # those that have just failed are still on their way out
         finally:
@@ -177,6 +206,38 @@ class ServedModel:
         """End everything at once, and for good."""
         self._closed = True
         await self.unload(force=True)
+
+    async def _enter(self) -> None:
+        """Behind an end that nobody asked for. Raises ServerBusy."""
+        self._refuse_while_draining()
+        while self._retiring is not None:
+            await asyncio.wait([self._retiring])
+            self._refuse_while_draining()
+
+    def _begin_retiring(self, why: str) -> asyncio.Task[None] | None:
+        ready = self._ready
+        if ready is None or not self.idle or self.pinned:
+            return None
+        self._retiring = asyncio.create_task(self._end(ready, f"{self.entry.id} was unloaded: {why}"))
+        self._retiring.add_done_callback(self._retired)
+        self._changed()
+        return self._retiring
+
+    def _retired(self, task: asyncio.Task[None]) -> None:
+        self._retiring = None
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("unloading %s failed", self.entry.id, exc_info=error)
+        self._changed()
+
+    def _expire(self) -> None:
+        """It has been idle as long as it is kept."""
+        self._begin_retiring("nobody used it any more")
+
+    def _note_idle(self, idle: bool) -> None:
+        if idle and self._ready is not None:
+            self.keeping.note_idle()
+        else:
+            self.keeping.note_busy()
 
     def _refuse_while_draining(self) -> None:
         if self._unloads or self._closed:
@@ -216,6 +277,8 @@ class ServedModel:
         self._loading = None
         if not task.cancelled() and (error := task.exception()) is not None:
             log.warning("loading %s failed: %s", self.entry.id, error)
+        if self._ready is not None and self.admission.idle:
+            self.keeping.note_idle(used=False)
         self._spare.refill()
         self._changed()
 
@@ -258,7 +321,7 @@ class ServedModel:
         return stamp_of(*self.entry.model.files, self._config.chat_template, *adapters)
 
     async def _watch(self, ready: ReadyModel) -> None:
-        error = await self._death_of(ready.worker)
+        error = await death_of(ready.worker, self.entry.id)
         self._note_death(ready, error)
         await ready.worker.close(error.message)  # its socket is still open
 
@@ -267,33 +330,16 @@ class ServedModel:
         if self._ready is not ready:
             return
         self._ready = None
+        self.keeping.note_busy()
         log.error("%s ended: %s", self.entry.id, error.message)
         self._failures.note_death(error, self._stamp())
         self._changed()
-
-    async def _death_of(self, worker: WorkerClient) -> ShimmyError:
-        """Why the worker ended, when it has; one that does not answer heartbeats, or hangs in a step, is ended."""
-        while True:
-            try:
-                pong = await asyncio.wait_for(worker.ping(), _HEARTBEAT_PATIENCE_S)
-            except TimeoutError:
-                return await self._give_up(worker, f"did not answer for {_HEARTBEAT_PATIENCE_S:.0f} s")
-            except WorkerDied:
-                return await worker.ended()
-            if pong.step_s > _STEP_LIMIT_S:
-                return await self._give_up(worker, f"was in one step for over {_STEP_LIMIT_S:.0f} s")
-            with contextlib.suppress(TimeoutError):
-                return await asyncio.wait_for(worker.ended(), _HEARTBEAT_EVERY_S)
-
-    async def _give_up(self, worker: WorkerClient, what: str) -> ShimmyError:
-        error = WorkerDied(f"{self.entry.id} {what} and was ended")
-        await worker.close(error.message)
-        return error
 
     async def _end(self, ready: ReadyModel, why: str) -> None:
         if self._ready is not ready:  # another unload was faster
             return
         self._ready = None
+        self.keeping.note_busy()
         if self._watching is not None:
             self._watching.cancel()
             self._watching = None

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from shimmy.errors import ModelFailed, ServerBusy, ShimmyError, WorkerDied
-from shimmy.models import served
+from shimmy.models import heartbeat
 from shimmy.models.catalog import Catalog
 from shimmy.models.pool import ModelPool
 from shimmy.models.served import ReadyModel, ServedModel
@@ -287,8 +287,8 @@ def test_an_unload_forgets_why_a_load_failed(tiny_llama: Path, home: Path) -> No
 
 def test_a_worker_that_hangs_in_a_step_is_ended(model: ServedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     async def body() -> None:
-        monkeypatch.setattr(served, "_HEARTBEAT_EVERY_S", 0.001)
-        monkeypatch.setattr(served, "_STEP_LIMIT_S", 0.0)  # each step is too long now; one that idles is in none
+        monkeypatch.setattr(heartbeat, "_EVERY_S", 0.001)
+        monkeypatch.setattr(heartbeat, "_STEP_LIMIT_S", 0.0)  # each step is too long now; one that idles is in none
         async with model.lease("somebody") as ready:
             for _ in range(3):
                 await ready.worker.ping()

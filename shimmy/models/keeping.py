@@ -1,0 +1,86 @@
+"""How long a model that nobody uses stays loaded."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+FOREVER = -1.0
+ON_DEMAND_S = 300.0  # of a model that a request has loaded
+
+
+class Keeping:
+    """Of one model. One loop owns it.
+
+    The last thing that was said counts: by the configuration, by a load, by a request. A model that is pinned stays whatever is
+    said, and leaves no place to others; one that is kept for ever does, where memory is needed.
+    """
+
+    def __init__(self, usual: float, expire: Callable[[], None]) -> None:
+        """``usual``: seconds, FOREVER for no limit. ``expire`` is called when it has been idle so long."""
+        self.usual = usual
+        self.pinned = False
+        self.idle_since: float | None = None  # on the monotonic clock; None: it is not loaded, or at work
+        self._used = False
+        self._expire = expire
+        self._said: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def keep_alive(self) -> float:
+        """Seconds, 0: as soon as it is idle; FOREVER: no limit."""
+        return self.usual if self._said is None else self._said
+
+    @property
+    def left(self) -> float | None:
+        """Seconds until it ages out; None where it does not, or not yet."""
+        if self._timer is None:
+            return None
+        return max(0.0, self._timer.when() - asyncio.get_running_loop().time())
+
+    def say(self, keep_alive: float | None) -> None:
+        """From now on so long; None: nothing was said."""
+        if keep_alive is not None:
+            self._said = keep_alive
+            self._arm()
+
+    def pin(self, pinned: bool) -> None:
+        """Whether it stays whatever is said."""
+        self.pinned = pinned
+        self._arm()
+
+    def forget(self) -> None:
+        """What was said was said of what is not loaded any more."""
+        self._said = None
+        self.pinned = False
+        self.note_busy()
+
+    def note_idle(self, *, used: bool = True) -> None:
+        """It is loaded, and nobody is at work in it. Where it was not used yet, a keep_alive of 0 does not end it."""
+        self.idle_since = time.monotonic()
+        self._used = used
+        self._arm()
+
+    def note_busy(self) -> None:
+        """Somebody is, or it is not loaded any more."""
+        self.idle_since = None
+        self._disarm()
+
+    def _arm(self) -> None:
+        self._disarm()
+        if self.idle_since is None or self.pinned or self.keep_alive == FOREVER:
+            return
+        if not self.keep_alive and not self._used:
+            return
+        left = max(0.0, self.idle_since + self.keep_alive - time.monotonic())
+        self._timer = asyncio.get_running_loop().call_later(left, self._fire)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _fire(self) -> None:
+        self._timer = None
+        self._expire()
