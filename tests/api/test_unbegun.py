@@ -81,25 +81,23 @@ def test_one_that_has_not_begun_when_the_time_is_over_ends_with_the_others(
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_call_of_which_nothing_has_begun_in_its_time_was_not_cancelled(
-    server: Running, asked: tuple[Generation, Say, Future[Answer]]
+@pytest.mark.parametrize(
+    ("end", "status", "code"),
+    [(Generation._time_out, 502, "generation_failed"), (Generation.cancel, 409, "conflict")],
+    ids=["in its time, was not cancelled", "when it is cancelled, is a conflict"],
+)
+def test_a_call_of_which_nothing_has_begun(
+    server: Running,
+    asked: tuple[Generation, Say, Future[Answer]],
+    end: Callable[[Generation], object],
+    status: int,
+    code: str,
 ) -> None:
     generation, say, answer = asked
-    server.call(in_the_loop(generation._time_out))
+    server.call(in_the_loop(lambda: end(generation)))
     for index in range(3):
         say(index, Cancelled("it was not prepared"))
-    assert (answer.result().status, answer.result().error["code"]) == (502, "generation_failed")
-
-
-@pytest.mark.parametrize("stream", [False, True])
-def test_a_call_of_which_nothing_has_begun_is_a_409_when_it_is_cancelled(
-    server: Running, asked: tuple[Generation, Say, Future[Answer]]
-) -> None:
-    generation, say, answer = asked
-    server.call(in_the_loop(generation.cancel))
-    for index in range(3):
-        say(index, Cancelled("it was not prepared"))
-    assert (answer.result().status, answer.result().error["code"]) == (409, "conflict")
+    assert (answer.result().status, answer.result().error["code"]) == (status, code)
 
 
 def _ends(answer: Answer) -> tuple[list[str], list[str]]:
