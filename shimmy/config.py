@@ -26,7 +26,7 @@ class Config(NamedTuple):
 
     base_gguf, model_paths, store_dir, cache_dir are absolute. ctx and threads are 0 for automatic,
     gpu_layers is -1 for all (llama.cpp's own convention), device empty for all GPUs and
-    ("none",) for none. ``origins`` says where each value came from.
+    ("none",) for none, keep_alive in seconds and -1 for ever. ``origins`` says where each value came from.
     """
 
     base_gguf: Path | None
@@ -66,6 +66,7 @@ class Config(NamedTuple):
     parallel: int
     cache_ram: int
     spare_worker: str
+    keep_alive: float | None
     queue: int
     api_keys: tuple[str, ...]
     api_key_file: Path | None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple, cast
@@ -23,6 +24,11 @@ Value = bool | int | float | str | Path | tuple[Path | AdapterFile | float | str
 
 ALL_LAYERS = -1
 LARGEST_FLOAT = 3.4e38  # of the 32 bits that llama.cpp has for its numbers
+
+FOREVER = -1.0  # as a duration
+_LONGEST_S = 10.0 * 365 * 86_400
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+_DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ms|s|m|h|d)")
 
 _TRUE = frozenset({"on", "true", "yes", "1"})
 _FALSE = frozenset({"off", "false", "no", "0", ""})
@@ -151,6 +157,27 @@ def _read_text(_setting: Setting, raw: object) -> Value:
     return raw.strip()
 
 
+def read_duration(raw: object) -> float:
+    """Seconds, of a number of them or a text like "5m", "1h30m", "90"; below 0 is FOREVER. Raises ValueError."""
+    if isinstance(raw, bool) or not isinstance(raw, int | float | str):
+        raise ValueError("not a duration")  # noqa: TRY004 -- one kind of error for all that is no value
+    text = str(raw).strip().lower()
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = _sum_of_parts(text.removeprefix("-")) * (-1 if text.startswith("-") else 1)
+    if not seconds <= _LONGEST_S:
+        raise ValueError("too long, or no number")
+    return FOREVER if seconds < 0 else seconds
+
+
+def _sum_of_parts(text: str) -> float:
+    parts = _DURATION.findall(text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise ValueError("not a duration")
+    return sum(float(number) * _UNITS[unit] for number, unit in parts)
+
+
 def _read_names(_setting: Setting, raw: object) -> Value:
     names = [str(part).strip() for part in _parts(raw, ",")]
     if not names or not all(names):
@@ -181,6 +208,8 @@ def _read_adapter(setting: Setting, raw: object) -> AdapterFile:
     return AdapterFile(cast(Path, _read_path(setting, head)), scale)
 
 
+DURATION_WORDS = "a time: seconds, 5m or 1h30m, 0 for at once, -1 for ever"
+
 PARSERS: Mapping[str, Parser] = {
     "int": Parser(_read_int, _range_words),
     "float": Parser(_read_float, _range_words),
@@ -188,6 +217,7 @@ PARSERS: Mapping[str, Parser] = {
     "bool": Parser(_read_bool, lambda _: "on or off"),
     "choice": Parser(_read_choice, lambda s: f"one of {', '.join(s.choices)}"),
     "path": Parser(_read_path, lambda _: "a path"),
+    "duration": Parser(lambda _, raw: read_duration(raw), lambda _: DURATION_WORDS),
     "text": Parser(_read_text, lambda _: "a text"),
     "names": Parser(_read_names, lambda _: "names, separated by commas"),
     "floats": Parser(_read_floats, lambda s: f"numbers from {s.low:g} on, separated by commas"),

@@ -15,9 +15,9 @@ USAGE = """Shimmy runs GGUF models on your own machine.
 
 Usage:
   shimmy serve [--bind ADDR] [--port N] [--model MODEL]... [--parallel N] [--queue N] [--cache-ram N]
-               [--spare-worker MODE] [--api-key KEY]... [--api-key-file FILE] [--allowed-hosts LIST]
-               [--cors-origins LIST] [--rate-limit N] [--log-format FORMAT] [--config FILE] [--verbose]
-               [--lora FILE]... [options]
+               [--spare-worker MODE] [--keep-alive TIME] [--api-key KEY]... [--api-key-file FILE]
+               [--allowed-hosts LIST] [--cors-origins LIST] [--rate-limit N] [--log-format FORMAT]
+               [--config FILE] [--verbose] [--lora FILE]... [options]
   shimmy generate [MODEL] --prompt TEXT [--system TEXT] [--raw] [--suffix TEXT] [--max-tokens N] [--stop TEXT]...
                   [--temperature T] [--top-k K] [--top-p P] [--min-p P] [--repeat-penalty R] [--seed N]
                   [--grammar FILE | --json-schema FILE]
@@ -60,6 +60,8 @@ Options of serve:
   --cache-ram N        MiB of memory for prompts that had to leave the KV cache of a model, each model by itself; never
                        over an eighth of all, nor more than is to spare at the time. 2048 where not given, 0: none.
   --spare-worker MODE  A process that is kept ready for the next model: on, as where not given, or off.
+  --keep-alive TIME    How long a model that nobody uses stays loaded: seconds, 5m, 1h30m, 0, or -1 for ever. Where not
+                       given 5m, and those of --model for ever.
   --api-key KEY        Answer only who has this key; also several times. SHIMMY_API_KEYS keeps it out of sight.
   --api-key-file FILE  Keys, one a line; read again on SIGHUP.
   --allowed-hosts LIST  Names besides localhost that a Host header may have: myhost,myhost.lan.

@@ -44,8 +44,9 @@ class Generation:
         *,
         client: str,
         n: int = 1,
+        keep_alive: float | None = None,
     ) -> None:
-        """``on_event`` gets the index of the answer and what comes; the last of each is Finished.
+        """``on_event`` gets the index of the answer and what comes; the last of each is Finished. ``keep_alive`` as for a lease.
 
         The answers to one request differ in their seeds, and follow one another. The ids of ``requests`` are given here.
         """
@@ -60,6 +61,7 @@ class Generation:
         ]
         self._on_event = on_event
         self._client = client
+        self._keep_alive = keep_alive
         self._ready: ReadyModel | None = None
         self._done: asyncio.Future[None] | None = None
         self._left = len(self._ids)
@@ -118,7 +120,8 @@ class Generation:
         self._waiting = asyncio.current_task()
         async with AsyncExitStack() as stack:
             try:
-                ready = await stack.enter_async_context(self._model.lease(self._client, len(self._ids)))
+                lease = self._model.lease(self._client, len(self._ids), keep_alive=self._keep_alive)
+                ready = await stack.enter_async_context(lease)
             except asyncio.CancelledError:
                 if not self._cancelled or self._waiting is None:
                     raise

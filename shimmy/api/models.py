@@ -100,7 +100,8 @@ class StatusAnswer(msgspec.Struct, frozen=True):
     progress     of the load under way, 0 to 1
     load_ms      how long the last load took; 0: there was none
     restarts     loads after a worker's death
-    keep_alive   null: until it is unloaded
+    keep_alive   seconds that it stays loaded when nobody uses it, -1 for ever; keep_alive_left: of these, null: it does not age now
+    pinned       it stays loaded, and leaves no place to others
     last_used    seconds since the epoch; null: never
     error        why it does not load
     """
@@ -114,7 +115,9 @@ class StatusAnswer(msgspec.Struct, frozen=True):
     progress: float | None
     load_ms: float
     restarts: int
-    keep_alive: float | None
+    keep_alive: float
+    keep_alive_left: float | None
+    pinned: bool
     last_used: float | None
     error: str | None
 
@@ -204,7 +207,9 @@ def status_of(model: ServedModel, pong: Pong | None) -> StatusAnswer:
         progress=round(model.progress, 3) if model.status == "loading" else None,
         load_ms=round(model.load_ms, 1),
         restarts=model.restarts,
-        keep_alive=None,
+        keep_alive=model.keeping.keep_alive,
+        keep_alive_left=None if (left := model.keeping.left) is None else round(left, 1),
+        pinned=model.pinned,
         last_used=model.last_used or None,
         error=failure.message if failure is not None else None,
     )

@@ -134,15 +134,20 @@ class GenerateHandler(GeneratingHandler):
         model = await self.services.pool.find(asked.model)
         request = asked.to_generate(model.entry)
         if asked.stream:
-            await self._stream(model, request)
+            await self._stream(asked, model, request)
             return
         answers = Answers(1)
-        await self.run(Generation(self.services, model, [request], answers.take, client=self.client))
+        generation = Generation(
+            self.services, model, [request], answers.take, client=self.client, keep_alive=asked.kept
+        )
+        await self.run(generation)
         self.answer(_whole(answers[0], model))
 
-    async def _stream(self, model: ServedModel, request: GenerateRequest) -> None:
+    async def _stream(self, asked: NativeRequest, model: ServedModel, request: GenerateRequest) -> None:
         stream = EventStream(self)
-        generation = Generation(self.services, model, [request], partial(_send, stream), client=self.client)
+        generation = Generation(
+            self.services, model, [request], partial(_send, stream), client=self.client, keep_alive=asked.kept
+        )
         await self.run_stream(generation, stream, lambda: DONE)
 
 

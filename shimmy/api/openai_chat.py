@@ -129,7 +129,10 @@ class ChatHandler(GeneratingHandler):
             await self._stream(asked, model, request)
             return
         answers = Answers(n)
-        await self.run(Generation(self.services, model, [request], answers.take, client=self.client, n=n))
+        generation = Generation(
+            self.services, model, [request], answers.take, client=self.client, n=n, keep_alive=asked.kept
+        )
+        await self.run(generation)
         self.answer(_whole(answers, model))
 
     async def _stream(self, asked: ChatRequest, model: ServedModel, request: GenerateRequest) -> None:
@@ -137,7 +140,9 @@ class ChatHandler(GeneratingHandler):
         events = EventStream(self)
         n = asked.n_answers
         stream = ChatStream(head, events.send, asked.wishes, n=n)
-        generation = Generation(self.services, model, [request], stream.take, client=self.client, n=n)
+        generation = Generation(
+            self.services, model, [request], stream.take, client=self.client, n=n, keep_alive=asked.kept
+        )
         await self.run_stream(generation, events, stream.end)
 
 

@@ -113,7 +113,10 @@ class CompletionHandler(GeneratingHandler):
             return
         n = asked.n_answers
         answers = Answers(n * len(requests))
-        await self.run(Generation(self.services, model, requests, answers.take, client=self.client, n=n))
+        generation = Generation(
+            self.services, model, requests, answers.take, client=self.client, n=n, keep_alive=asked.kept
+        )
+        await self.run(generation)
         self.answer(_whole(answers, n, echoes, model))
 
     async def _stream(
@@ -124,7 +127,9 @@ class CompletionHandler(GeneratingHandler):
         n = asked.n_answers
         begun = [echo for echo in echoes for _ in range(n)]
         stream = CompletionStream(head, events.send, asked.wishes, echoes=begun, n=n)
-        generation = Generation(self.services, model, requests, stream.take, client=self.client, n=n)
+        generation = Generation(
+            self.services, model, requests, stream.take, client=self.client, n=n, keep_alive=asked.kept
+        )
         await self.run_stream(generation, events, stream.end)
 
     async def _echoes(self, model: ServedModel, prompts: list[str | list[int]]) -> list[str]:

@@ -14,9 +14,9 @@ from msgspec import Meta
 
 from shimmy.api.base import ApiHandler
 from shimmy.api.bounds import Name, Prompts, check_prompts, prompts_of
+from shimmy.api.keeping import KeptFields
 from shimmy.api.routes import Operation, Route
 from shimmy.api.running import CancellableWork
-from shimmy.api.unsupported import UnsupportedFields
 from shimmy.errors import GenerationFailed
 from shimmy.models.served import ReadyModel, ServedModel
 from shimmy.types import MAX_INPUTS, Embedded, EmbedRequest
@@ -24,7 +24,7 @@ from shimmy.types import MAX_INPUTS, Embedded, EmbedRequest
 _NUMBERS_A_TURN = 16_384  # a few milliseconds
 
 
-class EmbeddingsRequest(UnsupportedFields, kw_only=True):
+class EmbeddingsRequest(KeptFields, kw_only=True):
     """Texts to turn into vectors: one or several, as text or tokens.
 
     dimensions       the first so many numbers of each vector, which then has length 1 again
@@ -78,13 +78,13 @@ class EmbeddingsHandler(ApiHandler):
     async def _embed(self) -> None:
         asked = self.body(EmbeddingsRequest)
         asked.check_supported()
-        inputs = asked.inputs()
+        inputs, keep_alive = asked.inputs(), asked.kept
         model = await self.services.pool.find(asked.model)
         request = EmbedRequest(ReadyModel.next_id(), inputs, dimensions=asked.dimensions)
         work, running = CancellableWork(), self.services.running
         running.add(self.client, self.request_id, work)
         try:
-            embedded = await work.wait_for(self._vectors(model, request))
+            embedded = await work.wait_for(self._vectors(model, request, keep_alive))
         finally:
             running.remove(self.client, self.request_id, work)
         usage = embedded.usage
@@ -92,8 +92,8 @@ class EmbeddingsHandler(ApiHandler):
         answer = EmbeddingsAnswer("list", [], model.entry.id, EmbeddingsUsage(usage.prompt_tokens, usage.prompt_tokens))
         self.answer_bytes(await _json(answer, embedded, as_text=asked.encoding_format == "base64"))
 
-    async def _vectors(self, model: ServedModel, request: EmbedRequest) -> Embedded:
-        async with model.lease(self.client) as ready:
+    async def _vectors(self, model: ServedModel, request: EmbedRequest, keep_alive: float | None) -> Embedded:
+        async with model.lease(self.client, keep_alive=keep_alive) as ready:
             return await self._within_time(ready.worker.embed(request))
 
     async def _within_time(self, work: Coroutine[None, None, Embedded]) -> Embedded:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, get_args
 import msgspec
 from msgspec import Meta
 
-from shimmy.api.unsupported import UnsupportedFields
+from shimmy.api.keeping import KeptFields
 from shimmy.errors import InvalidRequest
 from shimmy.models.advice import advised
 from shimmy.models.metadata import ModelMetadata
@@ -28,7 +28,7 @@ Stage = Literal["penalties", "dry", "top_n_sigma", "top_k", "typ_p", "top_p", "m
 assert set(get_args(Stage)) == set(SAMPLERS)
 
 
-class SamplingFields(UnsupportedFields, kw_only=True):
+class SamplingFields(KeptFields, kw_only=True):
     """How the answer is drawn; null or absent is the default. The names are OpenAI's, and llama-server's for what OpenAI has not.
 
     temperature  0 is greedy, 1 as the model has it, higher is more varied

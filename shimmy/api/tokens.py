@@ -120,7 +120,7 @@ class TemplateHandler(ApiHandler):
             json_schema=chat.json_schema,
             open_answer=asked.add_generation_prompt is not False,
         )
-        async with model.visit() as ready:
+        async with model.visit(keep_alive=asked.kept) as ready:
             found = await ready.worker.template(request)
         self.answer(TemplateAnswer(found.prompt))
 

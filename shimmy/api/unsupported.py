@@ -14,7 +14,7 @@ Neutral = dict[str, tuple[Any, ...]]
 class UnsupportedFields(msgspec.Struct, kw_only=True):
     """What no route offers: a request that asks for it is refused, not answered as if it had not.
 
-    audio, modalities, prediction, best_of, functions, function_call, web_search_options, keep_alive    not offered: only values that ask for nothing are taken
+    audio, modalities, prediction, best_of, functions, function_call, web_search_options    not offered: only values that ask for nothing are taken
     """
 
     audio: Any = None
@@ -24,7 +24,6 @@ class UnsupportedFields(msgspec.Struct, kw_only=True):
     functions: Any = None
     function_call: Any = None
     web_search_options: Any = None
-    keep_alive: Any = None
 
     neutral: ClassVar[Neutral] = {
         "audio": (),
@@ -34,7 +33,6 @@ class UnsupportedFields(msgspec.Struct, kw_only=True):
         "functions": ([],),
         "function_call": ("none",),
         "web_search_options": (),
-        "keep_alive": (),
     }
     """The fields that are not offered, with the values besides null that ask for nothing; a route adds its own."""
 

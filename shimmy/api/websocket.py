@@ -274,7 +274,8 @@ class _Run:
         if self._cancelled:
             raise Cancelled("the request was cancelled before it began")
         request = asked.to_generate(model.entry)
-        self._generation = Generation(services, model, [request], self._take, client=self._socket.client)
+        client = self._socket.client
+        self._generation = Generation(services, model, [request], self._take, client=client, keep_alive=asked.kept)
         await self._generation.run(self._started)
 
     def _take(self, _index: int, event: GenerationEvent) -> None:

@@ -6,7 +6,8 @@ import asyncio
 import time
 from collections.abc import Callable
 
-FOREVER = -1.0
+from shimmy.setting import FOREVER
+
 ON_DEMAND_S = 300.0  # of a model that a request has loaded
 
 
@@ -50,12 +51,6 @@ class Keeping:
         self.pinned = pinned
         self._arm()
 
-    def forget(self) -> None:
-        """What was said was said of what is not loaded any more."""
-        self._said = None
-        self.pinned = False
-        self.note_busy()
-
     def note_idle(self, *, used: bool = True) -> None:
         """It is loaded, and nobody is at work in it. Where it was not used yet, a keep_alive of 0 does not end it."""
         self.idle_since = time.monotonic()
@@ -66,6 +61,11 @@ class Keeping:
         """Somebody is, or it is not loaded any more."""
         self.idle_since = None
         self._disarm()
+
+    def note_gone(self) -> None:
+        """It was unloaded: what requests said of it does not count any more."""
+        self._said = None
+        self.note_busy()
 
     def _arm(self) -> None:
         self._disarm()

@@ -14,10 +14,10 @@ from shimmy.config import Config
 from shimmy.errors import InvalidModelFile, ModelNotFound, ServerBusy
 from shimmy.models.catalog import BY_PATH, DEFAULT, Catalog, Entry, by_name
 from shimmy.models.discovery import inspect
-from shimmy.models.keeping import FOREVER
 from shimmy.models.served import ServedModel
 from shimmy.models.spare import SpareWorker
 from shimmy.models.stamp import stamp_of
+from shimmy.setting import FOREVER
 from shimmy.types import ModelInfo, ModelStatus
 from shimmy.worker.birth import NewWorker
 
@@ -53,7 +53,8 @@ class ModelPool:
             for name in names:
                 entry = self._own(await asyncio.to_thread(self._catalog.resolve, name))
                 served = self._serve(entry)
-                served.keeping.usual = FOREVER
+                if self._config.keep_alive is None:
+                    served.keeping.usual = FOREVER
                 named.append(served)
                 self._named.append(entry.id)
         finally:

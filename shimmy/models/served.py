@@ -63,7 +63,7 @@ class ServedModel:
         parallel = config.parallel
         places = parallel + max(1, parallel // _AHEAD)
         self.admission = Admission(places=places, queue=config.queue, on_idle=self._note_idle)
-        self.keeping = Keeping(ON_DEMAND_S, self._expire)
+        self.keeping = Keeping(ON_DEMAND_S if config.keep_alive is None else config.keep_alive, self._expire)
         self._ready: ReadyModel | None = None
         self._loading: asyncio.Task[ReadyModel] | None = None
         self._watching: asyncio.Task[None] | None = None
@@ -176,7 +176,6 @@ class ServedModel:
             if self._ready is not None:
                 await self._end(self._ready, f"{self.entry.id} was unloaded")
             self._failures.note_unload()
-            self.keeping.forget()
             if not self._closed:
                 await self.admission.wait_idle()  # those that have just failed are still on their way out
         finally:
@@ -339,7 +338,7 @@ class ServedModel:
         if self._ready is not ready:  # another unload was faster
             return
         self._ready = None
-        self.keeping.note_busy()
+        self.keeping.note_gone()
         if self._watching is not None:
             self._watching.cancel()
             self._watching = None

@@ -17,7 +17,6 @@ EVERYWHERE: dict[str, Any] = {
     "functions": [{"name": "f"}],
     "function_call": "auto",
     "web_search_options": {},
-    "keep_alive": "5m",
 }
 NATIVE: dict[str, Any] = {
     "n": 2,

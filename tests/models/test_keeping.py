@@ -12,8 +12,9 @@ import pytest
 
 from shimmy.errors import ServerBusy
 from shimmy.models.catalog import Catalog
-from shimmy.models.keeping import FOREVER, Keeping
+from shimmy.models.keeping import Keeping
 from shimmy.models.served import ReadyModel, ServedModel
+from shimmy.setting import FOREVER
 from shimmy.types import TokenizeRequest
 from tests.models.homes import config_of
 from tests.waiting import PATIENCE_S, until
