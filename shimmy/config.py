@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from shimmy.errors import UsageError
-from shimmy.setting import AdapterFile, Setting, Value
+from shimmy.setting import AdapterFile, Alias, Setting, Value
 from shimmy.settings import BY_NAME, SETTINGS
+from shimmy.tool_folders import ToolFolders, tool_folders
 
 CONFIG_FLAG = "--config"
 CONFIG_VARIABLE = "SHIMMY_CONFIG"
@@ -24,13 +25,15 @@ DEFAULT_ORIGIN = "default"
 class Config(NamedTuple):
     """Every setting, checked; the fields are those of ``settings.SETTINGS``.
 
-    base_gguf, model_paths, store_dir, cache_dir are absolute. ctx and threads are 0 for automatic,
+    base_gguf, model_paths, model_dirs, store_dir, cache_dir are absolute; tools is where other tools keep models. ctx and threads are 0 for automatic,
     gpu_layers is -1 for all (llama.cpp's own convention), device empty for all GPUs and
     ("none",) for none, keep_alive in seconds and -1 for ever. ``origins`` says where each value came from.
     """
 
     base_gguf: Path | None
     model_paths: tuple[Path, ...]
+    model_dirs: tuple[Path, ...]
+    aliases: tuple[Alias, ...]
     store_dir: Path
     cache_dir: Path
     ctx: int
@@ -84,6 +87,7 @@ class Config(NamedTuple):
     verbose: bool
     file: Path | None
     default_folders: tuple[Path, ...]
+    tools: ToolFolders
     origins: Mapping[str, str]
 
     def origin(self, name: str) -> str:
@@ -109,7 +113,7 @@ def load_config(flags: Mapping[str, object], environ: Mapping[str, str] | None =
         if values[name] is None:
             values[name] = _user_folder(folder)
     values = {name: _absolute(value) for name, value in values.items()}
-    config = Config(file=file, default_folders=_default_folders(), origins=origins, **values)
+    config = Config(file=file, default_folders=_default_folders(), tools=_tools(env), origins=origins, **values)
     _check_together(config)
     return config
 
@@ -174,6 +178,8 @@ def _place(value: Any, change: Callable[[Path], Path]) -> Any:
         return change(value)
     if isinstance(value, AdapterFile):
         return value._replace(path=change(value.path))
+    if isinstance(value, Alias):
+        return value
     return tuple(_place(item, change) for item in value) if isinstance(value, tuple) else value
 
 
@@ -225,6 +231,13 @@ def _default_folders() -> tuple[Path, ...]:
     with suppress(RuntimeError):
         folders.append(Path.home() / "models")
     return tuple(folders)
+
+
+def _tools(env: Mapping[str, str]) -> ToolFolders:
+    try:
+        return tool_folders(env, Path.home())
+    except (RuntimeError, OSError):  # no home, or no working folder to name others from
+        return ToolFolders()
 
 
 def _absolute(value: Value) -> Value:

@@ -20,7 +20,17 @@ class AdapterFile(NamedTuple):
         return f"{self.path}:{self.scale:g}"
 
 
-Value = bool | int | float | str | Path | tuple[Path | AdapterFile | float | str, ...] | None
+class Alias(NamedTuple):
+    """Another name for a model."""
+
+    name: str
+    model: str
+
+    def __str__(self) -> str:
+        return f"{self.name}={self.model}"
+
+
+Value = bool | int | float | str | Path | tuple[Path | AdapterFile | Alias | float | str, ...] | None
 
 ALL_LAYERS = -1
 LARGEST_FLOAT = 3.4e38  # of the 32 bits that llama.cpp has for its numbers
@@ -210,6 +220,18 @@ def _read_adapter(setting: Setting, raw: object) -> AdapterFile:
 
 DURATION_WORDS = "a time: seconds, 5m or 1h30m, 0 for at once, -1 for ever"
 
+
+def _read_aliases(_setting: Setting, raw: object) -> Value:
+    """A table of names, or ``NAME=MODEL`` and more of these behind commas."""
+    pairs = raw.items() if isinstance(raw, dict) else [str(part).partition("=")[::2] for part in _parts(raw, ",")]
+    aliases = tuple(Alias(str(name).strip(), model.strip() if isinstance(model, str) else "") for name, model in pairs)
+    names = {alias.name.lower() for alias in aliases}
+    usable = all(alias.model and alias.name and alias.name.isprintable() for alias in aliases)
+    if not usable or len(names) < len(aliases) or "default" in names:
+        raise ValueError("no aliases")
+    return aliases
+
+
 PARSERS: Mapping[str, Parser] = {
     "int": Parser(_read_int, _range_words),
     "float": Parser(_read_float, _range_words),
@@ -222,5 +244,8 @@ PARSERS: Mapping[str, Parser] = {
     "names": Parser(_read_names, lambda _: "names, separated by commas"),
     "floats": Parser(_read_floats, lambda s: f"numbers from {s.low:g} on, separated by commas"),
     "adapters": Parser(_read_adapters, lambda _: "adapters as FILE or FILE:SCALE, separated by commas"),
+    "aliases": Parser(
+        _read_aliases, lambda _: "other names of models as NAME=MODEL, separated by commas; none is 'default' or twice"
+    ),
     "paths": Parser(_read_paths, lambda _: f"files or folders, separated by {os.pathsep!r}"),
 }

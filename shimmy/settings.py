@@ -16,6 +16,9 @@ CACHE_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq
 SETTINGS: tuple[Setting, ...] = (
     Setting("base_gguf", "path", None, "the default model, a .gguf file"),
     Setting("model_paths", "paths", (), "more files and folders to find models in"),
+    Setting("model_dirs", "paths", (), "folders to find models in besides all others", flag="--model-dirs",
+            metavar="LIST"),
+    Setting("aliases", "aliases", (), "other names of models: a table of NAME = MODEL, or NAME=MODEL,NAME=MODEL"),
     Setting("store_dir", "path", None, "the folder that 'shimmy pull' fills", env="SHIMMY_STORE"),
     Setting("cache_dir", "path", None, "the folder of what can be computed again", env="SHIMMY_CACHE"),
     Setting("ctx", "int", 0, "tokens of KV cache, shared by all sequences; 0: as the model and memory allow",

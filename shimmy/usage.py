@@ -26,7 +26,7 @@ Usage:
               [--min-p P] [--repeat-penalty R] [--seed N] [--url URL]
               [--config FILE] [--verbose] [--lora FILE]... [options]
   shimmy probe [MODEL] [--json] [--config FILE] [--verbose] [--lora FILE]... [options]
-  shimmy list [--json | --short] [--config FILE] [--verbose]
+  shimmy list [--json | --short] [--model-dirs LIST] [--config FILE] [--verbose]
   shimmy pull [NAME] [--name NAME] [--sha256 HEX] [--config FILE] [--verbose]
   shimmy diag [--json] [--config FILE] [--verbose]
   shimmy ps [--json] [--url URL] [--config FILE] [--verbose]
@@ -86,6 +86,7 @@ Options of generate and chat:
   --json-schema FILE   The answer must be JSON that matches the JSON schema in this file.
 
 Options of loading a model, [options] above:
+  --model-dirs LIST    Find models in these folders, too, separated as in PATH. All other places: docs/models.md.
   --ctx N              Tokens of context (KV cache); 0, where not given: as the model and memory allow.
   --threads N          Threads that compute; 0, where not given: one for each core.
   --gpu-layers N       Layers on the GPU, a number or all, as where not given.

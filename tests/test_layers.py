@@ -10,10 +10,11 @@ import pytest
 import shimmy
 
 PACKAGE = Path(shimmy.__file__).parent
-# A room imports from itself and from those before it. "settings" is config's table, "setting" its kinds.
+# A room imports from itself and from those before it. "settings" is config's table, "setting" its kinds, and "tool_folders" what variables
+# of other tools mean to it.
 ROOMS = (
     "errors",
-    ("setting", "settings", "config"),
+    ("setting", "settings", "tool_folders", "config"),
     "types",
     "native",
     "engine",

@@ -29,9 +29,9 @@ class ModelsHandler(ApiHandler):
     """Lists the models."""
 
     async def get(self) -> None:
-        """All that there are, loaded or not."""
+        """All that can be used, loaded or not."""
         entries = await self.services.pool.entries()
-        self.answer(OpenAIModels("list", [_model(entry) for entry in entries]))
+        self.answer(OpenAIModels("list", [_model(entry) for entry in entries if not entry.model.missing]))
 
 
 class ModelHandler(ApiHandler):

@@ -20,7 +20,8 @@ from shimmy.commands.running import NoServer, Refused, RunningServer
 from shimmy.commands.session import Session, open_session
 from shimmy.config import Config
 from shimmy.errors import InvalidRequest, ModelNotFound, UsageError
-from shimmy.models.catalog import DEFAULT, Catalog, Entry
+from shimmy.models.catalog import Catalog, Entry
+from shimmy.models.names import DEFAULT
 from shimmy.models.sources import is_path
 from shimmy.settings import SETTINGS
 from shimmy.types import Finished, GenerateRequest, Message, Progress

@@ -6,24 +6,27 @@ import json
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
+from shimmy.commands.running import RunningServer
 from shimmy.config import Config
 from shimmy.errors import ShimmyError
-from shimmy.models.catalog import Catalog
-from shimmy.types import ModelInfo
+from shimmy.models.catalog import Catalog, Entry
+from shimmy.types import ModelInfo, ModelStatus
 
-HEADER = ("NAME", "SIZE", "PARAMS", "QUANT", "CONTEXT", "ARCH", "CAN", "FROM")
-_NUMBERS = {1, 2, 4}
+HEADER = ("NAME", "PARAMS", "QUANT", "CONTEXT", "SIZE", "SOURCE", "STATUS", "CAN")
+_NUMBERS = {1, 3, 4}
+_PATIENCE_S = 0.5  # with a server that may be there: the list is good without it
 _GAP = "  "
 
 
 def run(config: Config, args: Mapping[str, Any]) -> int:
     """Prints the models as a table, as one JSON object (``--json``), or as names (``--short``)."""
     catalog = Catalog(config)
-    models = [entry.info for entry in catalog.entries]
+    entries = catalog.entries
+    models = [entry.info for entry in entries] if args.get("--short") else _with_status(entries, config)
     if config.verbose:
         for skipped in catalog.skipped:
             print(f"skipped {_shown(str(skipped.path))}: {skipped.reason}", file=sys.stderr)
@@ -38,6 +41,16 @@ def run(config: Config, args: Mapping[str, Any]) -> int:
         more = f" ({hidden} files were skipped: --verbose says why)" if hidden and not config.verbose else ""
         print(f"no models found{more}: 'shimmy pull' fetches one", file=sys.stderr)
     return 0
+
+
+def _with_status(entries: Sequence[Entry], config: Config) -> list[ModelInfo]:
+    """As the running server has them, where there is one that answers at once; it may find other models than this command."""
+    try:
+        listed = RunningServer.configured(config, patience_s=_PATIENCE_S).get("api", "models")["models"]
+        known = {model["path"]: model["status"] for model in listed if model["status"] in get_args(ModelStatus)}
+    except (ShimmyError, LookupError, TypeError):
+        known = {}
+    return [entry.info_with(known.get(str(entry.path), "available")) for entry in entries]
 
 
 def _default_id(catalog: Catalog) -> str | None:
@@ -72,13 +85,13 @@ def _fit(widths: list[int], columns: int) -> list[int]:
 def _row(model: ModelInfo, default: str | None) -> tuple[str, ...]:
     return (
         f"{model.id} *" if model.id == default else model.id,
-        _size(model.size_bytes),
         _count(model.parameter_count),
         model.quantization,
         str(model.context_length or "?"),
-        model.architecture,
+        _size(model.size_bytes),
+        model.source,
+        f"{model.status}: {len(model.missing)} parts missing" if model.missing else model.status,
         ",".join(model.capabilities),
-        model.pulled_from or model.source,
     )
 
 

@@ -18,7 +18,8 @@ _HEADER = ("NAME", "STATUS", "CONTEXT", "REQUESTS", "MEMORY", "IDLE")
 def run(config: Config, args: Mapping[str, Any]) -> int:
     """Prints them as a table, or as one JSON object (``--json``)."""
     server = RunningServer.configured(config)
-    names = [model["id"] for model in server.get("api", "models")["models"] if model["status"] != "available"]
+    listed = server.get("api", "models")["models"]
+    names = [model["id"] for model in listed if model["status"] not in {"available", "incomplete"}]
     models = [{"id": name, **server.get("api", "models", name, "status")} for name in names]
     if args["--json"]:
         print(json.dumps({"models": models}))

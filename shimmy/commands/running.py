@@ -34,8 +34,8 @@ class Refused(ShimmyError):
 class RunningServer:
     """A server that may be there; each request has a connection of its own."""
 
-    def __init__(self, url: str, key: str | None = None) -> None:
-        """Raises UsageError where ``url`` is none."""
+    def __init__(self, url: str, key: str | None = None, *, patience_s: float | None = None) -> None:
+        """``patience_s``: wait no longer than this for anything. Raises UsageError where ``url`` is none."""
         parts = urlsplit(url if "://" in url else f"http://{url}")
         try:
             host, port = parts.hostname, parts.port
@@ -46,16 +46,17 @@ class RunningServer:
         self.url = parts.geturl().rstrip("/")
         self._secure = parts.scheme == "https"
         self._host, self._port, self._folder = host, port, parts.path.rstrip("/")
+        self._patience_s = patience_s
         self._headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
 
     @staticmethod
-    def configured(config: Config) -> RunningServer:
+    def configured(config: Config, *, patience_s: float | None = None) -> RunningServer:
         """The one that ``config`` names by url, else by bind and port; with the first of its keys."""
         url = config.url
         if url is None:
             host = _HERE.get(config.bind, config.bind)
             url = f"http://[{host}]:{config.port}" if ":" in host else f"http://{host}:{config.port}"
-        return RunningServer(url, next(iter(config.api_keys), None))
+        return RunningServer(url, next(iter(config.api_keys), None), patience_s=patience_s)
 
     def get(self, *path: str) -> Any:
         """The answer to GET, as JSON. Raises NoServer, Refused."""
@@ -85,11 +86,11 @@ class RunningServer:
     def _ask(self, method: str, path: tuple[str, ...], body: object) -> Iterator[HTTPResponse]:
         began = False
         connect = HTTPSConnection if self._secure else HTTPConnection
-        connection = connect(self._host, self._port, timeout=_CONNECT_S)
+        connection = connect(self._host, self._port, timeout=self._patience_s or _CONNECT_S)
         where = "/".join([self._folder, *(quote(part, safe="") for part in path)])
         try:
             connection.connect()
-            connection.sock.settimeout(_ANSWER_S if method == "GET" else None)
+            connection.sock.settimeout(self._patience_s or (_ANSWER_S if method == "GET" else None))
             connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # a machine that is gone is noticed
             connection.request(method, where, None if body is None else json.dumps(body), self._headers)
             response = connection.getresponse()

@@ -1,35 +1,46 @@
-"""Names of models: a unique readable id for each one found, and the way from what a user types to a model."""
+"""The models that there are, by their names, and the way from what a user types to a model."""
 
 from __future__ import annotations
 
-import difflib
 import os.path
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Iterator
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
 from shimmy.config import Config
 from shimmy.errors import InvalidModelFile, ModelNotFound
-from shimmy.models.discovery import Discovery, Found, Skipped, discover, inspect
+from shimmy.models.discovery import Discovery, Found, discover, inspect
+from shimmy.models.look import Skipped, unchanged
+from shimmy.models.names import DEFAULT, Names, id_meant, ids_of, unaliased
+from shimmy.models.places import BASE
+from shimmy.models.recommended import Recommended
 from shimmy.models.sources import DEFAULT_MODEL, is_path, safe_name, stored_path
+from shimmy.setting import Alias
 from shimmy.types import ModelInfo, ModelStatus
 
-DEFAULT = "default"
 BY_PATH = "path"  # the source of a model that was named by its path
-_NEAREST = 3
+_NOTHING = Recommended()
 
 
 class Entry(NamedTuple):
-    """A model with its id."""
+    """A model with its id. ``aliases``: other names that mean it and no other."""
 
     id: str
     model: Found
+    aliases: tuple[str, ...] = ()
 
     @property
     def path(self) -> Path:
         """The file to load: the first, where there are several."""
         return self.model.path
+
+    @property
+    def recommended(self) -> Recommended:
+        """What came with the model besides its file, for requests that say nothing else."""
+        return self.model.recommended or _NOTHING
 
     @property
     def info(self) -> ModelInfo:
@@ -52,8 +63,11 @@ class Entry(NamedTuple):
             vocabulary_size=metadata.vocabulary_size,
             capabilities=list(metadata.capabilities),
             description=_printable(metadata.description or ""),
-            status=status,
+            status="incomplete" if found.missing and status == "available" else status,
             pulled_from=_printable(found.pulled_from) if found.pulled_from is not None else None,
+            missing=list(found.missing),
+            aliases=[_printable(alias) for alias in self.aliases],
+            projector=str(found.projector) if found.projector is not None else None,
         )
 
 
@@ -70,11 +84,15 @@ class Catalog:
     @cached_property
     def entries(self) -> tuple[Entry, ...]:
         """All models, by id."""
-        return tuple(sorted(_with_ids(self._scan.found), key=lambda entry: entry.id))
+        return tuple(sorted(_entries(self._scan.found, self._config.aliases), key=lambda entry: entry.id))
 
     def scan(self) -> None:
         """Look at the folders now; after that, nothing but a path that is named makes it look at a file."""
         _ = self.entries, self._default
+
+    def is_current(self) -> bool:
+        """Whether another look at the folders would find the same: quickly seen, and no where that is in doubt."""
+        return unchanged(self._scan.seen)
 
     @property
     def skipped(self) -> tuple[Skipped, ...]:
@@ -95,33 +113,44 @@ class Catalog:
     def _default(self) -> Entry | InvalidModelFile | None:
         if (base := self._config.base_gguf) is not None:
             try:
-                return self._by_file(base) or Entry(safe_name(base.name), inspect(base, "SHIMMY_BASE_GGUF"))
+                return self._by_file(base) or Entry(safe_name(base.name), inspect(base, BASE))
             except InvalidModelFile as error:
                 return error
         pulled = self._by_file(stored_path(self._config.store_dir, DEFAULT_MODEL.name))
-        return pulled or (self.entries[0] if self.entries else None)
+        return pulled or next((entry for entry in self.entries if not entry.model.missing), None)
 
     def resolve(self, name: str | None) -> Entry:
-        """The model that ``name`` means: None or "default", an id in any case, the beginning of just one id, a path.
+        """The model that ``name`` means, whole: None or "default", one of its names (names.py says which), or a path.
 
-        A path contains a separator or ends in .gguf. Raises ModelNotFound with similar names, and
-        InvalidModelFile for a path that holds no model.
+        A path contains a separator or ends in .gguf. Raises ModelNotFound with similar names, and InvalidModelFile for a
+        path that holds no model, or a model with parts missing.
         """
-        if name is None or name.lower() in {"", DEFAULT}:
+        entry = self.find(name)
+        entry.model.require_whole()
+        return entry
+
+    def find(self, name: str | None) -> Entry:
+        """As ``resolve``, but parts of the model may be missing, except where it is named by its path."""
+        wanted = unaliased(name or DEFAULT, self._config.aliases)
+        if wanted.lower() == DEFAULT:
             if self.default is None:
                 raise ModelNotFound(DEFAULT, nearest=[])
             return self.default
-        if is_path(name) and (os.path.lexists(name) or os.path.basename(name) != name):  # noqa: PTH119
-            return self._at_path(Path(os.path.expanduser(name)).absolute())  # noqa: PTH111
-        return self.by_name(name)
-
-    def by_name(self, name: str) -> Entry:
-        """The model of that id in any case, or the one whose id begins so. Raises ModelNotFound with similar names."""
-        return by_name(self.entries, name)
+        if not is_path(wanted):
+            return by_name(self.entries, wanted)
+        path = os.path.expanduser(wanted)  # noqa: PTH111 -- Path.expanduser raises without a home
+        if os.path.lexists(path):
+            return self._at_path(Path(path))
+        try:
+            return by_name(self.entries, wanted)
+        except ModelNotFound:
+            if os.path.basename(wanted) == wanted:  # noqa: PTH119 -- as above: no error for odd texts
+                raise
+            return self._at_path(Path(path))
 
     def _at_path(self, path: Path) -> Entry:
         # No scan: a file that was named is read by itself, and keeps its own name.
-        return Entry(safe_name(path.name), inspect(path, BY_PATH))
+        return Entry(safe_name(path.name), inspect(path.absolute(), BY_PATH))
 
     def _by_file(self, path: Path) -> Entry | None:
         try:
@@ -131,37 +160,23 @@ class Catalog:
 
 
 def by_name(entries: Collection[Entry], name: str) -> Entry:
-    """The one of that id in any case, or the one whose id begins so. Raises ModelNotFound with similar names."""
-    wanted = safe_name(name)
-    starting = [entry for entry in entries if entry.id.startswith(name.lower())]
-    exact = [entry for entry in entries if entry.id == wanted]
-    if exact or len(starting) == 1:
-        return (exact or starting)[0]
-    ids = [entry.id for entry in entries]
-    near = [entry.id for entry in starting] or difflib.get_close_matches(wanted, ids, n=_NEAREST, cutoff=0.5)
-    raise ModelNotFound(name, nearest=near[:_NEAREST])
+    """The one that ``name`` means, which is compared with names and never opened as a path. Raises ModelNotFound."""
+    wanted = id_meant([Names(entry.id, entry.model.also) for entry in entries], name)
+    return next(entry for entry in entries if entry.id == wanted)
 
 
-def _with_ids(found: tuple[Found, ...]) -> list[Entry]:
-    """An id for each: its own name for the first of that name; the others add their quantization, then a number."""
-    entries: list[Entry] = []
-    others: list[Found] = []
-    taken = {DEFAULT}
-    for model in found:
-        own = safe_name(model.path.name)
-        if own in taken:
-            others.append(model)
-            continue
-        taken.add(own)
-        entries.append(Entry(own, model))
-    for model in others:
-        own, quantization = safe_name(model.path.name), safe_name(model.metadata.quantization or "model")
-        candidates = [] if own.endswith(quantization) else [f"{own}-{quantization}"]
-        candidates += [f"{own}-{number}" for number in range(2, len(found) + 3)]
-        unique = next(name for name in candidates if name not in taken)
-        taken.add(unique)
-        entries.append(Entry(unique, model))
-    return entries
+def _entries(found: tuple[Found, ...], aliases: tuple[Alias, ...]) -> Iterator[Entry]:
+    """Each model with its id and what else means it and nothing else."""
+    ids = ids_of([(model.name, model.metadata.quantization) for model in found])
+    names = [Names(own, model.also) for own, model in zip(ids, found, strict=True)]
+    given: dict[str, list[str]] = {own: [] for own in ids}
+    for alias in aliases:
+        with suppress(ModelNotFound):
+            given[id_meant(names, unaliased(alias.name, aliases))].append(alias.name)
+    counts = Counter(name.lower() for model in found for name in model.also)
+    for own, model in zip(ids, found, strict=True):
+        unique = [name for name in model.also if counts[name.lower()] == 1]
+        yield Entry(own, model, tuple(dict.fromkeys(given[own] + unique)))
 
 
 def _printable(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Finding model files: a table of places, and what makes a file in them a model.
+"""Finding models: the files of all places, and what makes one of them a model.
 
 Nothing here raises for a file or folder: what cannot be offered comes back as Skipped, with the reason.
 """
@@ -7,35 +7,35 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from shimmy.config import Config
 from shimmy.errors import InvalidModelFile
+from shimmy.models.candidate import Candidate, also_called, called
+from shimmy.models.look import Look, Seen, Skipped, why
 from shimmy.models.metadata import ModelMetadata
 from shimmy.models.metadata_cache import MetadataCache
 from shimmy.models.parts import part_names, part_number
+from shimmy.models.places import SOURCES, STORE, candidates
+from shimmy.models.projectors import Projector, projector_of
+from shimmy.models.recommended import Recommended
 from shimmy.models.record import read_record
-from shimmy.models.sources import SUFFIX, safe_name
+from shimmy.models.sources import safe_name
 from shimmy.models.stamp import Stamp, stamp_of
-
-MAX_DEPTH = 8
-STORE = "store"
-
-
-class Place(NamedTuple):
-    """A file or a folder to look at; ``named`` when the user named it, so that its absence is worth a word."""
-
-    path: Path
-    named: bool
 
 
 class Found(NamedTuple):
     """A model. ``files`` are its parts, one for most; ``size_bytes`` and ``parameter_count`` cover all of them.
 
-    ``modified``: the time of the first, in seconds since the epoch; ``stamp``: of all, from before they were read.
-    ``pulled_from``: what the store says of where it came from.
+    modified     the time of the first, in seconds since the epoch
+    stamp        of all, from before they were read
+    pulled_from  what is known of where it came from
+    name         what its id is made of; ``also``: other names that mean it
+    missing      names of the parts that are not there: it cannot be loaded, and what is said of it may be less than all
+    projector    the file beside it that sees images or hears sounds; it is not used
+    recommended  what came with it besides its file
     """
 
     path: Path
@@ -47,29 +47,30 @@ class Found(NamedTuple):
     modified: int
     stamp: Stamp
     pulled_from: str | None
+    name: str
+    also: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    projector: Path | None = None
+    recommended: Recommended | None = None
 
-
-class Skipped(NamedTuple):
-    """A file or folder that was looked at and not taken."""
-
-    path: Path
-    reason: str
+    def require_whole(self) -> None:
+        """Raises InvalidModelFile where parts are missing."""
+        if self.missing:
+            count = len(part_names(self.path.name))
+            shown = ", ".join(self.missing[:3]) + (
+                f" and {len(self.missing) - 3} more" if len(self.missing) > 3 else ""
+            )
+            raise InvalidModelFile(
+                str(self.path), f"{len(self.missing)} of its {count} parts are missing: fetch {shown} into its folder"
+            )
 
 
 class Discovery(NamedTuple):
-    """What a scan found, in the order of SOURCES, then by path."""
+    """What a scan found, in the order of SOURCES, then by path. ``seen``: for look.unchanged."""
 
     found: tuple[Found, ...]
     skipped: tuple[Skipped, ...]
-
-
-SOURCES: dict[str, Callable[[Config], list[Place]]] = {
-    STORE: lambda config: [Place(config.store_dir, named=False)],
-    "SHIMMY_BASE_GGUF": lambda config: [Place(config.base_gguf, named=True)] if config.base_gguf else [],
-    "SHIMMY_MODEL_PATHS": lambda config: [Place(path, named=True) for path in config.model_paths],
-    "models folder": lambda config: [Place(path, named=False) for path in config.default_folders],
-}
-"""Where models are looked for. A file that is reached twice belongs to the first."""
+    seen: Mapping[str, Seen] | None
 
 
 def discover(config: Config) -> Discovery:
@@ -77,18 +78,25 @@ def discover(config: Config) -> Discovery:
     scan = _Scan(MetadataCache(config.cache_dir))
     for source, places in SOURCES.items():
         for place in places(config):
-            scan.look_at(place, source)
+            for candidate in candidates(place, scan.look):
+                scan.look_at(candidate, source)
     scan.cache.save()
-    return Discovery(tuple(scan.found), scan.skipped)
+    return scan.result()
 
 
 def inspect(path: Path, source: str) -> Found:
-    """The model in the file ``path``, outside of any scan; InvalidModelFile when it is none."""
+    """The model in the file ``path``, outside of any scan; InvalidModelFile when it is none, or not whole."""
     scan = _Scan(MetadataCache(None))
-    scan.look_at_file(path, source)
-    if scan.found:
-        return scan.found[0]
-    raise InvalidModelFile(str(path), scan.skipped[0].reason if scan.skipped else "it is not the first part of a model")
+    scan.look_at(Candidate(path), source)
+    result = scan.result()
+    if result.found:
+        result.found[0].require_whole()
+        return result.found[0]
+    reason = result.skipped[0].reason if result.skipped else "it is not the first part of a model"
+    raise InvalidModelFile(str(path), reason)
+
+
+_Identity = tuple[int, int, Recommended | None]
 
 
 class _Scan:
@@ -96,133 +104,119 @@ class _Scan:
 
     def __init__(self, cache: MetadataCache) -> None:
         self.cache = cache
-        self.found: list[Found] = []
-        self._skipped: dict[Path, str] = {}
-        self._seen: set[tuple[int, int]] = set()
+        self.look = Look()
+        self._found: dict[_Identity, Found] = {}
+        self._groups: dict[_Identity, object] = {}
+        self._projectors: list[Projector] = []
+        self._looked_at: set[_Identity] = set()
 
-    @property
-    def skipped(self) -> tuple[Skipped, ...]:
-        return tuple(Skipped(path, reason) for path, reason in self._skipped.items())
+    def result(self) -> Discovery:
+        """All that was found, with the projectors that belong to them."""
+        found = [self._with_projector(identity, model) for identity, model in self._found.items()]
+        attached = {model.projector for model in found}
+        for projector in self._projectors:
+            if projector.path not in attached:
+                self.look.skip(projector.path, _NO_MODEL["projector"])
+        return Discovery(tuple(found), self.look.skipped, self.look.seen)
 
-    def look_at(self, place: Place, source: str) -> None:
-        try:
-            is_folder = stat.S_ISDIR(place.path.stat().st_mode)
-        except (OSError, ValueError) as error:
-            if place.named or not isinstance(error, FileNotFoundError):
-                self._skip(place.path, _why(place.path, error))
-            return
-        for path in self._walk(place.path) if is_folder else [place.path]:
-            self.look_at_file(path, source)
-
-    def look_at_file(self, path: Path, source: str) -> None:
+    def look_at(self, candidate: Candidate, source: str) -> None:
+        """Take it as a model, or skip it with a reason."""
+        path = candidate.path
+        self.look.watch(path)
         try:
             str(path).encode()  # names travel in JSON
             info = path.stat()
             if not stat.S_ISREG(info.st_mode):
-                self._skip(path, "not a file" if not stat.S_ISDIR(info.st_mode) else "a folder, not a file")
+                self.look.skip(path, "not a file" if not stat.S_ISDIR(info.st_mode) else "a folder, not a file")
                 return
-            if (info.st_dev, info.st_ino) in self._seen:
+            identity = (info.st_dev, info.st_ino, candidate.recommended)
+            if identity in self._looked_at:
+                self._name_again(identity, candidate)
                 return
-            self._seen.add((info.st_dev, info.st_ino))
-            files = self._parts(path)
-            if files:
-                self._take(path, source, files)
+            self._looked_at.add(identity)
+            self._take(candidate, source, identity)
         except UnicodeEncodeError:
-            self._skip(path, "its name is not UTF-8: rename it")
+            self.look.skip(path, "its name is not UTF-8: rename it")
         except OSError as error:
-            self._skip(path, _why(path, error))
+            self.look.skip(path, why(path, error))
         except InvalidModelFile as error:
-            self._skip(path, str(error.facts.get("reason") or error.message))
+            self.look.skip(path, str(error.facts.get("reason") or error.message))
 
-    def _take(self, path: Path, source: str, files: tuple[Path, ...]) -> None:
+    def _take(self, candidate: Candidate, source: str, identity: _Identity) -> None:
+        path = candidate.path
+        files, missing = _parts(path)
+        if not files:
+            return
         stamp = stamp_of(*files)
         parts = [self.cache.read(file) for file in files]
         metadata = parts[0]
-        if metadata.kind != "model":
-            self._skip(path, _NO_MODEL.get(metadata.kind, f"its type is {metadata.kind}, not a model"))
+        group = candidate.repository or path.parent
+        if metadata.kind == "projector":
+            self._projectors.append(Projector(path, group, metadata))
             return
-        record = read_record(path.parent, safe_name(path.name)) if source == STORE else None
+        if metadata.kind != "model":
+            self.look.skip(path, _NO_MODEL[metadata.kind])
+            return
         infos = [file.stat() for file in files]
-        self.found.append(
-            Found(
-                path=path,
-                source=source,
-                files=files,
-                size_bytes=sum(info.st_size for info in infos),
-                parameter_count=sum(part.parameter_count for part in parts),
-                metadata=metadata,
-                modified=int(infos[0].st_mtime),
-                stamp=stamp,
-                pulled_from=record.source if record is not None else None,
-            )
+        self._groups[identity] = group
+        self._found[identity] = Found(
+            path=path,
+            source=source,
+            files=files,
+            size_bytes=sum(info.st_size for info in infos),
+            parameter_count=sum(part.parameter_count for part in parts),
+            metadata=metadata,
+            modified=int(infos[0].st_mtime),
+            stamp=stamp,
+            pulled_from=_origin(candidate, source),
+            name=called(candidate, metadata.quantization),
+            also=also_called(candidate, metadata.quantization),
+            missing=missing,
+            projector=candidate.projector,
+            recommended=candidate.recommended,
         )
 
-    def _parts(self, path: Path) -> tuple[Path, ...]:
-        """All files of the model whose first is ``path``; none for a later part, which its first one brings."""
-        number = part_number(path.name)
-        if number is None:
-            return (path,)
-        names = part_names(path.name)
-        count = len(names)
-        if number != 1:
-            if names and not path.with_name(names[0]).exists():
-                self._skip(path, f"part {number} of {count}, and part 1 is missing")
-            return ()
-        missing = [part for part, name in enumerate(names, 1) if not path.with_name(name).is_file()]
-        if missing:
-            self._skip(path, f"part {missing[0]} of {count} is missing")
-            return ()
-        return tuple(path.with_name(name) for name in names)
+    def _name_again(self, identity: _Identity, candidate: Candidate) -> None:
+        """The same file by another way: the first one stands, and has the names of both."""
+        model = self._found.get(identity)
+        if model is not None:
+            names = (*model.also, *also_called(candidate, model.metadata.quantization))
+            self._found[identity] = model._replace(also=tuple(dict.fromkeys(names)))
 
-    def _walk(self, root: Path) -> Iterator[Path]:
-        """The .gguf files below ``root``, sorted, hidden folders left out, links followed but never in a circle."""
-        visited: set[tuple[int, int]] = set()
-        waiting = [(root, 0)]
-        while waiting:
-            folder, depth = waiting.pop()
-            try:
-                info = folder.stat()
-                if (info.st_dev, info.st_ino) in visited:
-                    continue
-                visited.add((info.st_dev, info.st_ino))
-                with os.scandir(folder) as entries:
-                    listed = sorted((entry for entry in entries), key=lambda entry: entry.name)
-            except OSError as error:
-                self._skip(folder, _why(folder, error))
-                continue
-            folders = [entry for entry in listed if not entry.name.startswith(".") and _is_folder(entry)]
-            if folders and depth == MAX_DEPTH:
-                self._skip(folder, f"its folders are more than {MAX_DEPTH} deep: name them in SHIMMY_MODEL_PATHS")
-            elif folders:
-                waiting.extend((Path(entry.path), depth + 1) for entry in reversed(folders))
-            inside = set(folders)
-            yield from (
-                Path(entry.path)
-                for entry in listed
-                if entry not in inside and entry.name.lower().endswith(SUFFIX) and not entry.name.startswith(".")
-            )
-
-    def _skip(self, path: Path, reason: str) -> None:
-        self._skipped.setdefault(path, reason)  # folders may be reached by several places
+    def _with_projector(self, identity: _Identity, model: Found) -> Found:
+        if model.projector is not None or not self._projectors:
+            return model
+        group = self._groups[identity]
+        others = [other.metadata for key, other in self._found.items() if self._groups[key] == group]
+        return model._replace(projector=projector_of(group, model.metadata, self._projectors, others))
 
 
 _NO_MODEL = {
     "adapter": "an adapter (LoRA), not a model",
     "projector": "a projector for images or sound, not a model",
     "vocabulary": "a vocabulary without weights, not a model",
+    "imatrix": "an importance matrix for quantizing, not a model",
+    "control vector": "a control vector, not a model",
 }
 
 
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:
-        return False
+def _origin(candidate: Candidate, source: str) -> str | None:
+    if source != STORE:
+        return candidate.origin
+    record = read_record(candidate.path.parent, safe_name(candidate.path.name))
+    return record.source if record is not None else None
 
 
-def _why(path: Path, error: OSError | ValueError) -> str:
-    if isinstance(error, PermissionError):
-        return "no permission to read it"
-    if isinstance(error, FileNotFoundError):
-        return "a link to nothing" if path.is_symlink() else "it does not exist"
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+def _parts(path: Path) -> tuple[tuple[Path, ...], tuple[str, ...]]:
+    """All files of the model that ``path`` is the first of, and the names of those that are missing.
+
+    Nothing for a later part, which an earlier one brings.
+    """
+    number = part_number(path.name)
+    if number is None:
+        return (path,), ()
+    names = part_names(path.name)
+    there = [name for name in names if os.path.isfile(path.with_name(name))]  # noqa: PTH113 -- no error for odd names
+    if not there or there[0] != path.name:
+        return (), ()
+    return tuple(path.with_name(name) for name in there), tuple(name for name in names if name not in set(there))

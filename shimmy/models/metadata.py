@@ -10,11 +10,12 @@ from typing import Literal
 
 import msgspec
 
+from shimmy.errors import InvalidModelFile
 from shimmy.models.gguf_file import LONGEST_VOCABULARY, STRING, Array, Header, Scalar, Value, read_array, read_header
 from shimmy.models.quantization import FILE_TYPES, TENSOR_TYPES
 from shimmy.types import Capability, FilePooling
 
-FileKind = Literal["model", "adapter", "projector", "vocabulary"]
+FileKind = Literal["model", "adapter", "projector", "vocabulary", "imatrix", "control vector"]
 
 _POOLINGS: tuple[FilePooling, ...] = ("none", "mean", "cls", "last", "rank")
 # These see a whole text at once and have no next token.
@@ -47,10 +48,12 @@ _FIM_IDS = (
 class ModelMetadata(msgspec.Struct, frozen=True, kw_only=True):
     """What the header of a GGUF file says; None where it says nothing.
 
-    kind              a model; an adapter (LoRA); a projector (images, sounds); or a vocabulary without weights
+    kind              a model; an adapter (LoRA); a projector (images, sounds); a vocabulary without weights; an importance
+                      matrix (for quantizing); or a control vector
     parameter_count   weights in this file, exactly; ``split_count`` above 1: the other files hold more
     quantization      as llama.cpp names file types, in short: Q4_K_M, Q4_1, F16
     head_count_kv     one number for each layer; 0 for a layer without attention
+    projection_length of a projector: how long the embeddings are that it makes
     chat_templates    further templates by name ("tool_use", "rag", ...)
     sampling          what the file recommends, by llama.cpp's names: temp, top_k, top_p, min_p, ...
     """
@@ -75,6 +78,7 @@ class ModelMetadata(msgspec.Struct, frozen=True, kw_only=True):
     key_length: int | None
     value_length: int | None
     sliding_window: int | None
+    projection_length: int | None
     expert_count: int
     is_recurrent: bool
     is_hybrid: bool
@@ -105,9 +109,13 @@ def read_metadata(path: Path) -> ModelMetadata:
     """What the header of the GGUF file at ``path`` says.
 
     Fast enough for a folder of models: about 10 ms for a vocabulary of 50,000 tokens, 30 ms for 262,144. Raises
-    InvalidModelFile when the header cannot be read; whether the weights are all there is check_model_file's matter.
+    InvalidModelFile when the header cannot be read, or the file ends before the last of its weights.
     """
-    return describe(path, read_header(path))
+    header = read_header(path)
+    end = max((header.data_start + tensor.offset + tensor.n_bytes for tensor in header.tensors), default=0)
+    if end > header.file_size:
+        raise InvalidModelFile(str(path), f"is cut short: it has {header.file_size} of {end} bytes; fetch it again")
+    return describe(path, header)
 
 
 def describe(path: Path, header: Header) -> ModelMetadata:
@@ -142,6 +150,7 @@ def describe(path: Path, header: Header) -> ModelMetadata:
         key_length=own.number("attention.key_length") or head_length,
         value_length=_value_length(own, head_length),
         sliding_window=own.number("attention.sliding_window") or None,
+        projection_length=own.number("vision.projection_dim") or own.number("audio.projection_dim"),
         expert_count=own.number("expert_count") or 0,
         is_recurrent=architecture in _RECURRENT,
         is_hybrid=hybrid,
@@ -186,8 +195,10 @@ def _first(numbers: list[int]) -> int | None:
 
 def _kind(header: Header, values: _Values, architecture: str) -> FileKind:
     stated = values.text("general.type")
-    if stated == "adapter":
-        return "adapter"
+    if stated in {"adapter", "imatrix"}:
+        return stated  # type: ignore[return-value] # one of the two
+    if architecture == "controlvector":
+        return "control vector"
     if stated == "mmproj" or architecture == "clip":
         return "projector"
     if not header.tensors and (values.number("split.count") or 1) < 2:

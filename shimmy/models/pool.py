@@ -12,8 +12,9 @@ from itertools import chain, count
 
 from shimmy.config import Config
 from shimmy.errors import InvalidModelFile, ModelNotFound, ServerBusy
-from shimmy.models.catalog import BY_PATH, DEFAULT, Catalog, Entry, by_name
+from shimmy.models.catalog import BY_PATH, Catalog, Entry, by_name
 from shimmy.models.discovery import inspect
+from shimmy.models.names import DEFAULT, unaliased
 from shimmy.models.served import ServedModel
 from shimmy.models.spare import SpareWorker
 from shimmy.models.stamp import stamp_of
@@ -78,13 +79,14 @@ class ModelPool:
         return [self._served[name] for name in sorted(self._served)]
 
     async def find(self, name: str | None) -> ServedModel:
-        """The model that a request means: an id or the beginning of just one, never a path; "default" or None is any.
+        """The model that a request means: one of its names or the beginning of just one, never a path; "default" or None is any.
 
         That is the one that was named first at the start, else the only one that is loaded, else the catalog's default. Raises
-        ModelNotFound with similar names, and InvalidModelFile where the default is SHIMMY_BASE_GGUF and no model.
+        ModelNotFound with similar names, and InvalidModelFile where the default is SHIMMY_BASE_GGUF and no model, or where parts of the model are missing.
         """
         await self._all_named.wait()
-        if name is None or name.lower() in {"", DEFAULT}:
+        name = unaliased(name or DEFAULT, self._config.aliases)
+        if name.lower() == DEFAULT:
             return await self._default()
         served = self._served.get(name)
         if served is not None and self._keeps_its_file(served):
@@ -173,15 +175,22 @@ class ModelPool:
 
     async def _scan_now(self) -> None:
         try:
-            catalog = Catalog(self._config)
-            await asyncio.to_thread(catalog.scan)
-            self._catalog = catalog
+            self._catalog = await asyncio.to_thread(self._look, self._catalog if self._scanned_at != _NEVER else None)
             self._scanned_at = time.monotonic()
         finally:
             self._scanning = None
 
+    def _look(self, last: Catalog | None) -> Catalog:
+        """What the folders hold; ``last`` where that is still so."""
+        if last is not None and last.is_current():
+            return last
+        catalog = Catalog(self._config)
+        catalog.scan()
+        return catalog
+
     def _serve(self, entry: Entry) -> ServedModel:
         served = self._served.get(entry.id)
+        entry.model.require_whole()
         if served is None:
             if self._closed:
                 raise ServerBusy("the server is stopping", retry_after=1)

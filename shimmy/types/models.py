@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 
 FilePooling = Literal["none", "mean", "cls", "last", "rank"]
-ModelStatus = Literal["available", "loading", "ready", "draining", "failed"]
+ModelStatus = Literal["available", "loading", "ready", "draining", "failed", "incomplete"]
 Capability = Literal["completion", "chat", "tools", "embedding", "rerank", "fim"]
 MAX_ADAPTERS = 8
 LoraSet = tuple[tuple[int, float], ...]  # (index among the loaded adapters, scale), in order of index, without scale 0
@@ -158,7 +158,10 @@ class ModelInfo(msgspec.Struct, frozen=True):
     """A model file as ``list`` and GET /api/models show it. Sizes in bytes; None where the file does not say.
 
     source        the place where it was found: the store, a folder, a variable
-    pulled_from   what it was pulled from, for a model of the store
+    pulled_from   what it was pulled from, as far as that is known
+    status        incomplete: parts of it are not there, and ``missing`` are their names
+    aliases       other names that requests may use
+    projector     the file beside it that sees images or hears sounds, which is not used
     """
 
     id: str
@@ -175,3 +178,6 @@ class ModelInfo(msgspec.Struct, frozen=True):
     description: str = ""
     status: ModelStatus = "available"
     pulled_from: str | None = None
+    missing: list[str] = []
+    aliases: list[str] = []
+    projector: str | None = None

@@ -13,6 +13,8 @@ from shimmy.config import child_environ
 
 TIMEOUT_S = 300.0  # a test that runs into it has found a hang
 COMMAND = [sys.executable, "-P", "-m", "shimmy.cli"]
+# Where other tools would keep models outside of the home.
+_OTHERS = ("HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "LLAMA_CACHE", "XDG_CACHE_HOME")
 Argument = str | bytes | Path
 
 
@@ -35,9 +37,10 @@ class Shimmy:
             SHIMMY_CONFIG=os.devnull,
             SHIMMY_STORE=str(self.store),
             SHIMMY_CACHE=str(folder / "cache"),
+            OLLAMA_MODELS=str(folder / "ollama"),
             PYTHONIOENCODING="utf-8",
         )
-        for name in ("SHIMMY_BASE_GGUF", "SHIMMY_MODEL_PATHS", "SHIMMY_CTX", "SHIMMY_VERBOSE"):
+        for name in ("SHIMMY_BASE_GGUF", "SHIMMY_MODEL_PATHS", "SHIMMY_CTX", "SHIMMY_VERBOSE", *_OTHERS):
             self.environ.pop(name, None)
 
     def __call__(

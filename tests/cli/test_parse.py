@@ -182,7 +182,7 @@ def test_every_option_of_loading_is_taken_by_the_commands_that_load(command: lis
         takes_value = bool(re.search(rf"^  {flag} [A-Z]", LOADING, re.MULTILINE))
         args = parse([*command, flag, *(["7"] if takes_value else [])])
         assert args[flag] == (["7"] if flag == "--lora" else "7" if takes_value else True)
-        assert complaint("list", flag, "7").startswith(f"list has no option {flag}")
+        assert complaint("pull", flag, "7").startswith(f"pull has no option {flag}")
 
 
 def test_adapters_may_be_given_several_times() -> None:

@@ -20,7 +20,16 @@ from tests.tiny.models import write_llama
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    return load_config({}, {"SHIMMY_CONFIG": os.devnull, "SHIMMY_STORE": "store", "SHIMMY_CACHE": "cache"})
+    return load_config(
+        {},
+        {
+            "SHIMMY_CONFIG": os.devnull,
+            "SHIMMY_STORE": "store",
+            "SHIMMY_CACHE": "cache",
+            "OLLAMA_MODELS": "none",
+            "SHIMMY_PORT": "9",
+        },
+    )
 
 
 @pytest.fixture
@@ -60,7 +69,8 @@ def test_a_pipe_gets_all_columns_aligned_and_the_default_marked(
     assert header.split() == list(command.HEADER)
     assert alpha.startswith("alpha * ")
     assert beta.startswith("beta    ")
-    assert header.index("ARCH") == alpha.index("llama") == beta.index("llama")
+    assert header.index("SOURCE") == alpha.index("models folder") == beta.index("models folder")
+    assert header.index("STATUS") == alpha.index("available")
 
 
 @pytest.mark.usefixtures("models")
@@ -92,7 +102,7 @@ def test_a_base_model_that_is_none_is_said_and_the_list_still_comes(
 def test_on_a_terminal_the_table_fits_its_width(tmp_path: Path, columns: int) -> None:
     script = "from shimmy.commands.list import run; from shimmy.config import load_config; run(load_config({}), {})"
     ours, theirs = pty.openpty()
-    environ = {"HOME": str(tmp_path), "COLUMNS": str(columns), "SHIMMY_CONFIG": os.devnull}
+    environ = {"HOME": str(tmp_path), "OLLAMA_MODELS": "none", "COLUMNS": str(columns), "SHIMMY_CONFIG": os.devnull}
     stores = {"SHIMMY_STORE": "store", "SHIMMY_CACHE": "cache", "PYTHONPATH": os.pathsep.join(sys.path)}
     subprocess.run(
         [sys.executable, "-c", script], stdout=theirs, env=child_environ(**environ, **stores), cwd=tmp_path, check=True
@@ -102,4 +112,4 @@ def test_on_a_terminal_the_table_fits_its_width(tmp_path: Path, columns: int) ->
     os.close(ours)
     assert [line.split()[0] for line in lines] == ["NAME", "alpha", "beta"]
     assert max(len(line) for line in lines) <= columns
-    assert ("FROM" in lines[0]) == (columns == 200)
+    assert ("CAN" in lines[0]) == (columns == 200)

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from gguf import GGUFWriter
 
-from shimmy.models.discovery import MAX_DEPTH, Discovery, discover
-from shimmy.models.metadata_cache import FILE
+from shimmy.errors import InvalidModelFile
+from shimmy.models.discovery import Discovery, discover
+from shimmy.models.look import MAX_DEPTH
 from tests.models.homes import config_of
 from tests.tiny.models import write_llama
 
@@ -48,7 +49,8 @@ def test_every_source_is_looked_at(home: Path, model: bytes) -> None:
 
 
 def test_folders_that_nobody_named_may_be_missing(home: Path) -> None:
-    assert discover(config_of(home)) == Discovery((), ())
+    discovery = discover(config_of(home))
+    assert (discovery.found, discovery.skipped) == ((), ())
 
 
 def test_named_files_and_folders_that_are_missing_are_said(home: Path) -> None:
@@ -67,8 +69,9 @@ def test_what_is_no_model_is_skipped_with_a_reason(home: Path, model: bytes) -> 
     put(folder / "folder.gguf/inner.gguf", model)
     (folder / "broken.gguf").symlink_to("nowhere")
     (folder / "self.gguf").symlink_to("self.gguf")
-    for kind in ("adapter", "mmproj"):
-        writer = GGUFWriter(folder / f"{kind}.gguf", "llama")
+    (folder / "apart").mkdir()
+    for kind, name in (("adapter", "adapter"), ("imatrix", "imatrix"), ("mmproj", "apart/mmproj")):
+        writer = GGUFWriter(folder / f"{name}.gguf", "llama")
         writer.add_type(kind)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
@@ -78,7 +81,7 @@ def test_what_is_no_model_is_skipped_with_a_reason(home: Path, model: bytes) -> 
     assert [model.path.name for model in discovery.found] == ["good.gguf", "inner.gguf"]
     said = reasons(discovery)
     assert set(said) == {
-        "adapter.gguf", "broken.gguf", "empty.gguf", "mmproj.gguf", "self.gguf", "text.gguf"
+        "adapter.gguf", "broken.gguf", "empty.gguf", "imatrix.gguf", "mmproj.gguf", "self.gguf", "text.gguf"
     }  # fmt: skip
     assert said["broken.gguf"] == "a link to nothing"
     assert said["adapter.gguf"] == "an adapter (LoRA), not a model"
@@ -146,13 +149,14 @@ def test_a_split_model_is_one_model_of_all_its_parts(home: Path, model: bytes) -
     assert found.parameter_count == 3 * found.metadata.parameter_count
 
 
-def test_a_split_model_with_a_part_missing_is_skipped(home: Path, model: bytes) -> None:
-    put(home / "models/a-00001-of-00002.gguf", model)
+def test_a_split_model_with_parts_missing_is_found_and_cannot_be_loaded(home: Path, model: bytes) -> None:
+    put(home / "models/a-00001-of-00003.gguf", model)
     put(home / "models/b-00002-of-00002.gguf", model)
-    assert reasons(discover(config_of(home))) == {
-        "a-00001-of-00002.gguf": "part 2 of 2 is missing",
-        "b-00002-of-00002.gguf": "part 2 of 2, and part 1 is missing",
-    }
+    a, b = discover(config_of(home)).found
+    assert a.missing == ("a-00002-of-00003.gguf", "a-00003-of-00003.gguf")
+    assert (b.path.name, b.missing) == ("b-00002-of-00002.gguf", ("b-00001-of-00002.gguf",))
+    with pytest.raises(InvalidModelFile, match=r"2 of its 3 parts are missing: fetch a-00002-of-00003\.gguf, a-00003"):
+        a.require_whole()
 
 
 def test_a_file_that_changed_is_read_again(home: Path, model: bytes) -> None:
@@ -173,20 +177,3 @@ def test_a_file_that_another_of_its_size_and_time_replaced_is_read_again(home: P
     other.rename(path)
     (found,) = discover(config_of(home)).found
     assert found.metadata.context_length == 256
-
-
-@pytest.mark.parametrize("damage", [b"", b"\xff" * 100, b"\x92" * 3000])
-def test_a_damaged_cache_does_not_matter(home: Path, model: bytes, damage: bytes) -> None:
-    put(home / "models/a.gguf", model)
-    put(home / "models/b.gguf", b"no model")
-    config = config_of(home)
-    first = discover(config)
-    assert discover(config) == first
-    put(config.cache_dir / FILE, damage)
-    assert discover(config) == first
-
-
-def test_a_cache_that_cannot_be_written_does_not_matter(home: Path, model: bytes) -> None:
-    put(home / "models/a.gguf", model)
-    put(home / "cache", b"a file where a folder should be")
-    assert len(discover(config_of(home)).found) == 1
