@@ -20,6 +20,7 @@ from shimmy.tool_folders import ToolFolders, tool_folders
 CONFIG_FLAG = "--config"
 CONFIG_VARIABLE = "SHIMMY_CONFIG"
 DEFAULT_ORIGIN = "default"
+_LEAST_TOOL_MEMORY = 128  # MiB
 
 
 class Config(NamedTuple):
@@ -84,6 +85,15 @@ class Config(NamedTuple):
     chat_template: Path | None
     load_timeout_s: float
     template_timeout_s: float
+    tools_enabled: tuple[str, ...]
+    tools_disabled: tuple[str, ...]
+    tool_files: tuple[Path, ...]
+    tool_roots: tuple[Path, ...]
+    tool_hosts: tuple[str, ...]
+    tool_timeout_s: float
+    tool_output: int
+    tool_memory: int
+    tool_processes: int
     verbose: bool
     file: Path | None
     default_folders: tuple[Path, ...]
@@ -252,6 +262,8 @@ def _absolute(value: Value) -> Value:
 def _check_together(config: Config) -> None:
     if "none" in config.device and len(config.device) > 1:
         raise UsageError("device is either none or names of GPUs, not both")
+    if 0 < config.tool_memory < _LEAST_TOOL_MEMORY:
+        raise UsageError(f"tool_memory is 0 (no limit) or from {_LEAST_TOOL_MEMORY} on: Python itself needs some of it")
     if config.flash_attn == "off" and config.type_v not in {"f32", "f16", "bf16"}:
         raise UsageError(
             f"a V cache of type {config.type_v} needs flash attention: give --flash-attn auto, or --type-v f16"

@@ -31,6 +31,7 @@ from shimmy.config import Config
 from shimmy.errors import ShimmyError, UsageError
 from shimmy.models.launch import read_template
 from shimmy.models.pool import ModelPool
+from shimmy.tools.registry import ToolRegistry
 from shimmy.worker.birth import NewWorker
 
 log = logging.getLogger("shimmy.server")
@@ -41,12 +42,16 @@ _BACKLOG = 1024
 _LIMITS = Limits()
 
 
-def make_services(config: Config, keys: KeyRing, limits: Limits, first: NewWorker | None) -> Services:
+def make_services(
+    config: Config, keys: KeyRing, tools: ToolRegistry, limits: Limits, first: NewWorker | None
+) -> Services:
     """What the handlers share; ``first`` as for ModelPool. In the loop that the server will run in."""
     metrics = Metrics()
+    tools.observe = metrics.tool_called
     return Services(
         config=config,
         pool=ModelPool(config, first),
+        tools=tools,
         keys=keys,
         hosts=Hosts(config.bind, config.allowed_hosts, config.cors_origins),
         metrics=metrics,
@@ -78,16 +83,17 @@ class Server:
     """Listens, serves, drains, ends. Made and used in one loop."""
 
     def __init__(self, config: Config, limits: Limits = _LIMITS, first: NewWorker | None = None) -> None:
-        """Listen; ``first`` as for ModelPool. Raises UsageError where that is not safe or the template is missing, ShimmyError where the address is not free."""
+        """Listen; ``first`` as for ModelPool. Raises UsageError where that is not safe, the template is missing or a tool cannot be used, ShimmyError where the address is not free."""
         read_template(config.chat_template)  # each load reads it again; here a wrong name is still the caller's to mend
         keys = KeyRing(config.api_keys, config.api_key_file)
         if not is_loopback(config.bind) and not keys:
             raise UsageError(
                 f"{config.bind} can be reached from other machines: give --api-key, or listen on 127.0.0.1"
             )
+        tools = ToolRegistry(config)  # before anybody can ask: importing tools of others may take long, and fail
         sockets = _listen(config.bind, config.port)
         self.port: int = sockets[0].getsockname()[1]
-        self.services = make_services(config, keys, limits, first)
+        self.services = make_services(config, keys, tools, limits, first)
         self._http = HTTPServer(
             make_app(self.services),
             max_header_size=_HEADER_LIMIT,
@@ -108,6 +114,7 @@ class Server:
         """End at once: open streams break off, workers end."""
         self._http.stop()
         self.services.stop()
+        await self.services.tools.close()
         await self.services.pool.close()
         await self._http.close_all_connections()
         self.services.departures.close()

