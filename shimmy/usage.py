@@ -21,7 +21,7 @@ Usage:
                [--config FILE] [--verbose] [--lora FILE]... [options]
   shimmy generate [MODEL] --prompt TEXT [--system TEXT] [--raw] [--suffix TEXT] [--max-tokens N] [--stop TEXT]...
                   [--temperature T] [--top-k K] [--top-p P] [--min-p P] [--repeat-penalty R] [--seed N]
-                  [--grammar FILE | --json-schema FILE]
+                  [--grammar FILE | --schema FILE | --json-schema FILE]
                   [--json] [--config FILE] [--verbose] [--lora FILE]... [options]
   shimmy chat [MODEL] [--system TEXT] [--max-tokens N] [--stop TEXT]... [--temperature T] [--top-k K] [--top-p P]
               [--min-p P] [--repeat-penalty R] [--seed N] [--url URL]
@@ -87,7 +87,8 @@ Options of generate and chat:
   --repeat-penalty R   Make the last 64 tokens less likely; 1 is off, which it is where not given.
   --seed N             Draw the same way each time.
   --grammar FILE       The answer must match the GBNF grammar in this file.
-  --json-schema FILE   The answer must be JSON that matches the JSON schema in this file.
+  --schema FILE        The answer must be JSON that matches the JSON schema in this file.
+  --json-schema FILE   The same, as llama.cpp calls it.
 
 Options of loading a model, [options] above:
   --model-dirs LIST    Find models in these folders, too, separated as in PATH. All other places: docs/models.md.

@@ -16,6 +16,7 @@ ROOMS = (
     "errors",
     ("setting", "settings", "tool_folders", "config"),
     "types",
+    "schema",
     "native",
     "engine",
     "worker",

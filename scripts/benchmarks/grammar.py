@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 
 sys.path.append(str(Path(__file__).resolve().parents[2]))  # the tests know llama.cpp's sampler
 from shimmy.native.ffi import check, ffi, library
-from shimmy.native.grammar import JSON_OBJECT, Grammar, schema_to_grammar
+from shimmy.native.grammar import Grammar
 from shimmy.native.model import Model
 from shimmy.native.sampler import Sampler
+from shimmy.schema import convert
 from shimmy.types import ModelParams, SamplingParams
 from tests.native.allowed import ChainGrammar, nul_token
 from tests.native.chain import ChainModel
@@ -70,7 +71,7 @@ def measure(path: Path) -> dict[str, float]:
         closing(Model(path, ModelParams())) as model,
         closing(ChainModel(path)) as theirs,
     ):
-        n_vocab, gbnf = model.facts.n_vocab, schema_to_grammar(JSON_OBJECT)
+        n_vocab, gbnf = model.facts.n_vocab, convert('{"type": "object"}').gbnf
         refused = nul_token(model)
         tokens = model.tokenize(TEXT, add_special=False)
         started = time.perf_counter()

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from shimmy.api.bounds import Name
+from shimmy.api.constraint import ConstraintAnswer, constraint_of
 from shimmy.api.generating import GeneratingHandler
 from shimmy.api.generation import Answers, Collected, Generation, GenerationEvent
 from shimmy.api.routes import Operation, Route
@@ -90,6 +91,7 @@ class NativeRequest(SamplingFields, kw_only=True):
             cache_prompt=self.cache_prompt is not False,
             grammar=self.grammar,
             json_schema=self.schema_text(),
+            strict=bool(self.strict),
             suffix=self.suffix,
         )
         if self.chat:
@@ -112,6 +114,7 @@ class NativeAnswer(msgspec.Struct, frozen=True):
     usage: UsageAnswer
     model: str
     timings: TimingsAnswer
+    constraint: ConstraintAnswer | msgspec.UnsetType = msgspec.UNSET
 
 
 class NativeEvent(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -120,6 +123,7 @@ class NativeEvent(msgspec.Struct, frozen=True, omit_defaults=True):
     choices: list[NativeChoice]
     usage: UsageAnswer | None = None
     timings: TimingsAnswer | None = None
+    constraint: ConstraintAnswer | None = None
 
 
 class GenerateHandler(GeneratingHandler):
@@ -158,14 +162,15 @@ def _send(stream: EventStream, _index: int, event: GenerationEvent) -> None:
         stream.send(b'data: {"choices":[{"text":' + msgspec.json.encode(event.text) + b',"index":0}]}\n\n')
     if isinstance(event, Finished):
         usage, timings = usage_of([event.usage]), timings_of(event.timings, event.usage)
-        last = NativeEvent([NativeChoice("", 0, event.reason)], usage, timings)
+        last = NativeEvent([NativeChoice("", 0, event.reason)], usage, timings, constraint_of(event))
         stream.send(b"data: " + msgspec.json.encode(last) + b"\n\n")
 
 
 def _whole(answer: Collected, model: ServedModel) -> NativeAnswer:
     end = answer.end
     choice = NativeChoice(answer.text, 0, end.reason)
-    return NativeAnswer([choice], usage_of([end.usage]), model.entry.id, timings_of(end.timings, end.usage))
+    constraint = constraint_of(end) or msgspec.UNSET
+    return NativeAnswer([choice], usage_of([end.usage]), model.entry.id, timings_of(end.timings, end.usage), constraint)
 
 
 ROUTES = [

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from shimmy.api.constraint import ConstraintAnswer, constraint_of
 from shimmy.api.generating import GeneratingHandler
 from shimmy.api.generation import Answers, Collected, Generation
 from shimmy.api.openai_chat_stream import ChatChunk, ChatStream
@@ -64,6 +65,7 @@ class ChatRequest(OpenAIFields, kw_only=True):
             cache_prompt=self.cache_prompt is not False,
             grammar=self.grammar,
             json_schema=self.answer_schema(),
+            strict=self.refuses_unheld,
             chat=self._chat(),
             return_progress=bool(self.return_progress or self.timings_per_token),
         )
@@ -111,6 +113,7 @@ class ChatAnswer(msgspec.Struct, frozen=True):
     choices: list[ChatChoice]
     usage: UsageAnswer
     timings: TimingsAnswer
+    constraint: ConstraintAnswer | msgspec.UnsetType = msgspec.UNSET
 
 
 class ChatHandler(GeneratingHandler):
@@ -167,6 +170,7 @@ def _whole(answers: Answers, model: ServedModel) -> ChatAnswer:
         [_choice(index, answer) for index, answer in enumerate(answers)],
         usage_of([answer.end.usage for answer in answers]),
         timings_of(first.timings, first.usage),
+        constraint_of(first) or msgspec.UNSET,
     )
 
 

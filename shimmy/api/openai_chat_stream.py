@@ -7,6 +7,7 @@ from typing import Literal
 
 import msgspec
 
+from shimmy.api.constraint import constraint_of
 from shimmy.api.generation import GenerationEvent
 from shimmy.api.openai_chunks import Chunk, Chunks, encode
 from shimmy.api.openai_fields import Head, Wishes
@@ -87,7 +88,7 @@ class ChatStream:
             self._send_delta(index, event, event.usage.completion_tokens)
         self._usages[index] = event.usage
         end = ChunkChoice(index, DeltaMessage(), finish_reason=event.reason)
-        chunks.send_choice(end, timings_of(event.timings, event.usage))
+        chunks.send_choice(end, timings_of(event.timings, event.usage), constraint_of(event))
 
     def end(self) -> bytes:
         """What follows the last chunk of the last answer."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from shimmy.api.constraint import ConstraintAnswer
 from shimmy.api.openai_fields import Head, PromptProgress, Wishes, progress_of
 from shimmy.api.sse import DONE
 from shimmy.api.times import RunningTimes
@@ -26,6 +27,7 @@ class Chunk(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     usage: UsageAnswer | None = None
     timings: TimingsAnswer | None = None
     prompt_progress: PromptProgress | None = None
+    constraint: ConstraintAnswer | None = None
 
 
 class Chunks:
@@ -50,11 +52,18 @@ class Chunks:
         """What stands before and behind the one thing that chunks with these choices differ in."""
         return self._opening + b'"choices":[' + before, after + b"]" + self._no_usage + b"}\n\n"
 
-    def send_choice(self, choice: msgspec.Struct, timings: TimingsAnswer | None = None) -> None:
+    def send_choice(
+        self,
+        choice: msgspec.Struct,
+        timings: TimingsAnswer | None = None,
+        constraint: ConstraintAnswer | None = None,
+    ) -> None:
         """A chunk with one choice."""
         parts = [self._opening, b'"choices":[', encode(choice), b"]", self._no_usage]
         if timings is not None:
             parts += [b',"timings":', encode(timings)]
+        if constraint is not None:
+            parts += [b',"constraint":', encode(constraint)]
         self.send(b"".join([*parts, b"}\n\n"]))
 
     def take_progress(self, index: int, event: Progress) -> None:

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from shimmy.api.bounds import Prompts, check_prompts, prompts_of
+from shimmy.api.constraint import ConstraintAnswer, constraint_of
 from shimmy.api.generating import GeneratingHandler
 from shimmy.api.generation import Answers, Collected, Generation
 from shimmy.api.openai_completions_stream import CompletionChoice, CompletionChunk, CompletionStream
@@ -74,6 +75,7 @@ class CompletionRequest(OpenAIFields, kw_only=True):
             cache_prompt=self.cache_prompt is not False,
             grammar=self.grammar,
             json_schema=self.answer_schema(),
+            strict=self.refuses_unheld,
             suffix=self.suffix,
             return_progress=bool(self.return_progress or self.timings_per_token),
         )
@@ -90,6 +92,7 @@ class CompletionAnswer(msgspec.Struct, frozen=True):
     choices: list[CompletionChoice]
     usage: UsageAnswer
     timings: TimingsAnswer
+    constraint: ConstraintAnswer | msgspec.UnsetType = msgspec.UNSET
 
 
 class CompletionHandler(GeneratingHandler):
@@ -159,6 +162,7 @@ def _whole(answers: Answers, n: int, echoes: list[str], model: ServedModel) -> C
         [_choice(index, answer, echoes[index // n]) for index, answer in enumerate(answers)],
         sum_of(usages),
         timings_of(first.timings, first.usage),
+        constraint_of(first) or msgspec.UNSET,
     )
 
 

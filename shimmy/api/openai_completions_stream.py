@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from shimmy.api.constraint import constraint_of
 from shimmy.api.generation import GenerationEvent
 from shimmy.api.openai_chunks import Chunk, Chunks, encode
 from shimmy.api.openai_fields import Head, Wishes
@@ -62,7 +63,8 @@ class CompletionStream:
         if event.text or event.logprobs:
             self._send_delta(index, event, event.usage.completion_tokens)
         self._usages[index] = event.usage
-        chunks.send_choice(CompletionChoice(index, "", None, event.reason), timings_of(event.timings, event.usage))
+        end = CompletionChoice(index, "", None, event.reason)
+        chunks.send_choice(end, timings_of(event.timings, event.usage), constraint_of(event))
 
     def end(self) -> bytes:
         """What follows the last chunk of the last answer."""

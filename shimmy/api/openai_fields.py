@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from shimmy import __version__
 from shimmy.api.bounds import Name
-from shimmy.api.openai_format import ResponseFormat, schema_of
+from shimmy.api.openai_format import ResponseFormat, is_strict, schema_of
 from shimmy.api.sampling import SamplingFields
 from shimmy.config import Config
 from shimmy.errors import InvalidRequest
@@ -72,6 +72,11 @@ class OpenAIFields(SamplingFields, kw_only=True):
         if self.json_schema is not None or self.grammar is not None:
             raise InvalidRequest("response_format, json_schema and grammar exclude each other", param="response_format")
         return schema
+
+    @property
+    def refuses_unheld(self) -> bool:
+        """``strict``, here or in the response format."""
+        return bool(self.strict) or is_strict(self.response_format)
 
     def check(self, config: Config) -> None:
         """Raise InvalidRequest for what cannot be honoured."""

@@ -12,7 +12,7 @@ _ANY_OBJECT = '{"type":"object"}'
 
 
 class JsonSchemaFormat(msgspec.Struct):
-    """``schema``: absent, any JSON object."""
+    """``schema``: absent, any JSON object. ``strict``: refuse a schema with keywords that answers cannot be held to."""
 
     name: str | None = None
     description: str | None = None
@@ -26,6 +26,11 @@ class ResponseFormat(msgspec.Struct):
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JsonSchemaFormat | None = None
     schema: dict[str, Any] | None = None  # llama-server's place for it beside json_object
+
+
+def is_strict(given: ResponseFormat | None) -> bool:
+    """Whether a schema that cannot be held wholly is to be refused."""
+    return given is not None and given.json_schema is not None and bool(given.json_schema.strict)
 
 
 def schema_of(given: ResponseFormat | None) -> str | None:

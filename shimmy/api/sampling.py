@@ -58,6 +58,7 @@ class SamplingFields(KeptFields, kw_only=True):
     samplers     the stages and their order; what is not named is off
     repeat_last_n, dry_penalty_last_n    among how many of the last tokens repetition counts; 0 is off, -1 the context
     grammar      GBNF that the answer matches; json_schema: a JSON schema whose JSON it is
+    strict       refuse a json_schema with keywords that answers cannot be held to, which are else reported in ``constraint``
     ignore_eos   go on when the model wants to end
     cache_prompt    reuse what earlier requests computed
     """
@@ -92,6 +93,7 @@ class SamplingFields(KeptFields, kw_only=True):
     stop: str | list[str] | None = None
     grammar: str | None = None
     json_schema: dict[str, Any] | bool | None = None
+    strict: bool | None = None
     cache_prompt: bool | None = None
 
     def stops(self) -> list[str]:
@@ -125,5 +127,5 @@ class SamplingFields(KeptFields, kw_only=True):
         return None if self.json_schema is None else msgspec.json.encode(self.json_schema).decode()
 
 
-_OWN = {"stop", "grammar", "json_schema", "cache_prompt", "seed", "samplers", "dry_sequence_breakers"}
+_OWN = {"stop", "grammar", "json_schema", "strict", "cache_prompt", "seed", "samplers", "dry_sequence_breakers"}
 _PLAIN = tuple(name for name in SamplingFields.__annotations__ if name not in _OWN)

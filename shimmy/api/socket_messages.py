@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from shimmy.api.constraint import ConstraintAnswer, constraint_of
 from shimmy.api.errors import ErrorBody, error_object
 from shimmy.api.native import NativeRequest
 from shimmy.api.usage import PromptDetails, TimingsAnswer, UsageAnswer, timings_of, usage_of
@@ -73,6 +74,7 @@ class DoneMessage(msgspec.Struct, frozen=True, omit_defaults=True):
     usage: UsageAnswer
     timings: TimingsAnswer | None = None
     id: MessageId | None = None
+    constraint: ConstraintAnswer | None = None
 
 
 class ErrorMessage(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -99,7 +101,8 @@ class Renderer:
     def done(self, end: Finished) -> bytes:
         """The end of an answer."""
         usage, timings = usage_of([end.usage]), timings_of(end.timings, end.usage)
-        return text_frame(msgspec.json.encode(DoneMessage(True, end.reason, usage, timings, self._id)))
+        done = DoneMessage(True, end.reason, usage, timings, self._id, constraint_of(end))
+        return text_frame(msgspec.json.encode(done))
 
     def cancelled(self) -> bytes:
         """The end of an answer that had not begun."""

@@ -43,7 +43,7 @@ def answer(config: Config, args: Mapping[str, Any], new: NewWorker) -> int:
         "suffix": suffix,
         "max_tokens": read_max_tokens(args),
         "grammar": read_text_file(args, "--grammar"),
-        "json_schema": read_text_file(args, "--json-schema"),
+        "json_schema": read_text_file(args, "--schema" if args["--schema"] is not None else "--json-schema"),
     }
     entry = Catalog(config).resolve(args["MODEL"])
     if prompt == "-":
@@ -90,6 +90,8 @@ async def _generate(
                 sys.stdout.write("\n")
                 sys.stdout.flush()
         assert finished is not None  # generate() ends with it or raises
+        if finished.unheld:
+            _print_unheld(finished)
         if as_json:
             print(json.dumps(_answer(entry, text, finished)))
         if config.verbose:
@@ -126,12 +128,20 @@ def _answer(entry: Entry, text: str, finished: Finished) -> dict[str, Any]:
             "predicted_per_second": timings.predicted_per_second,
         },
         "model": entry.id,
+        **({"constraint": {"unsupported": [_named(unheld) for unheld in finished.unheld]}} if finished.unheld else {}),
     }
 
 
 def _named(struct: msgspec.Struct) -> dict[str, Any]:
     """Field by field: these structs are arrays on the wire between processes."""
     return {name: getattr(struct, name) for name in struct.__struct_fields__}
+
+
+def _print_unheld(finished: Finished) -> None:
+    """Say on stderr what of the schema the answer may not match."""
+    shown = [f"{unheld.keyword} at {unheld.path}" for unheld in finished.unheld]
+    more = f" and {len(shown) - 5} more" if len(shown) > 5 else ""
+    print(f"shimmy: the answer was not held to {', '.join(shown[:5])}{more} of the schema", file=sys.stderr)
 
 
 def _print_timings(session: Session, finished: Finished) -> None:

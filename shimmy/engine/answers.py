@@ -199,6 +199,7 @@ class Answers:
                 logprobs or None,
                 delta.reasoning,
                 delta.tool_calls,
+                sequence.unheld,
             )
         )
         sequence.close()

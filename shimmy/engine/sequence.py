@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from shimmy.engine.logprobs import Logprobs
 from shimmy.engine.output import TextOutput
-from shimmy.types import FinishReason, LoraSet, Timings, Usage
+from shimmy.types import FinishReason, LoraSet, Timings, Unheld, Usage
 
 if TYPE_CHECKING:
     from shimmy.engine.donors import Wait
@@ -52,6 +52,7 @@ class Sequence:
         "submitted_at",
         "tokens",
         "turns",
+        "unheld",
         "wait",
     )
 
@@ -69,6 +70,7 @@ class Sequence:
         partition: str = "",
         progress: bool = False,
         turns: Items[int] = (),
+        unheld: list[Unheld] | None = None,
         submitted_at: float = 0.0,
     ) -> None:
         self.id = request_id
@@ -91,6 +93,7 @@ class Sequence:
         self.progress = progress  # say how far the prompt is computed
         self.logprobs: Logprobs | None = None  # where they are asked for; set when it is taken in
         self.turns = turns  # points of the prompt at which messages begin
+        self.unheld = unheld or []  # of its JSON schema; said with its end
         self.pauses: list[int] = []  # points of the prompt, in order, at which a step ends; the checkpoints'
         self.wait: Wait | None = None  # for what it is held back; the scheduler's
         self.submitted_at = submitted_at

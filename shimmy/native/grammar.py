@@ -6,13 +6,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from shimmy.errors import InvalidRequest
-from shimmy.native.ffi import assign_fields, check, ffi, library, take_string
+from shimmy.native.ffi import assign_fields, check, ffi, library
 from shimmy.native.model import Model, encode_text
 from shimmy.types import Reasoning, Trigger
-
-JSON_OBJECT = '{"type": "object"}'
-"""The schema of any JSON object."""
 
 _KINDS = {"word": 0, "token": 1, "pattern": 2, "pattern_full": 3}
 
@@ -123,19 +119,6 @@ class GrammarCache:
             lambda: Grammar(self._model, gbnf, lazy=lazy, triggers=triggers, preserved=preserved, reasoning=reasoning),
         )
 
-    def json_schema(self, schema: str) -> Grammar:
-        """The grammar of a JSON schema. Raises InvalidRequest, param json_schema."""
-
-        def make() -> Grammar:
-            gbnf = schema_to_grammar(schema)
-            try:
-                return Grammar(self._model, gbnf)
-            except InvalidRequest as error:
-                message = f"json_schema makes a grammar that cannot be used: {error.message}"
-                raise InvalidRequest(message, param="json_schema") from error
-
-        return self._find((schema,), make)
-
     def _find(self, key: tuple[object, ...], make: Callable[[], Grammar]) -> Grammar:
         if (grammar := self._grammars.get(key)) is None:
             grammar = self._grammars[key] = make()
@@ -148,14 +131,3 @@ class GrammarCache:
     @property
     def _n_bytes(self) -> int:
         return sum(grammar.n_bytes for grammar in self._grammars.values())
-
-
-def schema_to_grammar(schema: str) -> str:
-    """GBNF of the JSON texts that match a JSON schema, as far as llama.cpp's converter knows its keywords.
-
-    Raises InvalidRequest, param json_schema, with the place in the schema that is wrong, or that no grammar can be made of.
-    """
-    data = encode_text(schema, "json_schema")
-    out = ffi.new("char **")
-    check(library().shimmy_schema_to_grammar(data, len(data), out))
-    return take_string(out).decode()

@@ -23,6 +23,7 @@ from shimmy.types.events import (
     Tokenized,
     TokenLogprob,
     ToolCallDelta,
+    Unheld,
     Usage,
 )
 from shimmy.types.models import (
@@ -97,5 +98,6 @@ __all__ = [
     "ToolCall",
     "ToolCallDelta",
     "Trigger",
+    "Unheld",
     "Usage",
 ]

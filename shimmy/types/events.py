@@ -90,8 +90,18 @@ class Progress(msgspec.Struct, frozen=True, array_like=True, tag="p"):
     time_ms: float
 
 
+class Unheld(msgspec.Struct, frozen=True, array_like=True):
+    """A keyword of a JSON schema that answers are not held to, and where in the schema it stands (#/properties/a)."""
+
+    path: str
+    keyword: str
+
+
 class Finished(msgspec.Struct, frozen=True, array_like=True, tag="f"):
-    """The end of request ``id``; ``text``, ``reasoning`` and ``tool_calls`` are what was still held back."""
+    """The end of request ``id``; ``text``, ``reasoning`` and ``tool_calls`` are what was still held back.
+
+    ``unheld``: what of the request's JSON schema the text need not match, though the rest was held.
+    """
 
     id: int
     text: str
@@ -101,6 +111,7 @@ class Finished(msgspec.Struct, frozen=True, array_like=True, tag="f"):
     logprobs: list[TokenLogprob] | None = None
     reasoning: str = ""
     tool_calls: list[ToolCallDelta] = []
+    unheld: list[Unheld] = []
 
 
 class Failed(msgspec.Struct, frozen=True, array_like=True, tag="e"):

@@ -45,6 +45,7 @@ class GenerateRequest(msgspec.Struct, frozen=True, array_like=True):
     stop         up to 16 strings that end the answer and are not part of it
     cache_prompt whether cells of earlier requests may be reused
     grammar      GBNF that the whole answer matches; json_schema: a JSON schema, as text, whose JSON it is. At most one of the two
+    strict       a json_schema with a keyword that answers cannot be held to is refused; else it is reported with the answer
     suffix       the text behind the gap that the answer fills, for models made for it; the prompt stands before it
     lora         (index among the loaded adapters, scale); None: as they were loaded; 0 is off, and so is what is not named
     chat         what to do with ``messages`` and their answer
@@ -67,6 +68,7 @@ class GenerateRequest(msgspec.Struct, frozen=True, array_like=True):
     chat: ChatParams = ChatParams()
     return_progress: bool = False
     partition: str = ""
+    strict: bool = False
 
 
 class EmbedRequest(msgspec.Struct, frozen=True, array_like=True):

@@ -72,6 +72,7 @@ def _sequence(
         partition=request.partition,
         progress=request.return_progress,
         turns=prompt.turns,
+        unheld=prompt.unheld,
         submitted_at=submitted_at,
     )
 

@@ -209,7 +209,8 @@ class Worker:
                 for sequence in prepare(command.request, loaded, submitted_at=arrived_at, further=further):
                     if command.request.max_tokens == 0:
                         sequence.close()
-                        self._emit([Finished(sequence.id, "", "length", Usage(sequence.n_prompt), Timings())])
+                        usage = Usage(sequence.n_prompt)
+                        self._emit([Finished(sequence.id, "", "length", usage, Timings(), unheld=sequence.unheld)])
                     else:
                         assert isinstance(engine, Engine)  # else prepare() has refused
                         engine.submit(sequence)

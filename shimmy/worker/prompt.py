@@ -9,7 +9,8 @@ from shimmy.errors import InvalidRequest, TemplateFailed
 from shimmy.native.chat import ChatParser, Rendered
 from shimmy.native.grammar import Grammar
 from shimmy.native.model import Model
-from shimmy.types import ChatParams, GenerateRequest, Message, Reasoning, Trigger
+from shimmy.types import ChatParams, GenerateRequest, Message, Reasoning, Trigger, Unheld
+from shimmy.worker.answer_schema import MARK_SCHEMA, AnswerSchema, answer_schema, check_strict
 from shimmy.worker.infill import infill_tokens
 from shimmy.worker.loading import LoadedModel, template_reason
 from shimmy.worker.tokens import check_tokens, tokenize
@@ -21,6 +22,7 @@ class Prompt(NamedTuple):
 
     opening  the tokens at the end that the grammar begins with
     shown    control tokens whose text the parser needs to see
+    unheld   what of the request's JSON schema the grammar does not hold
     turns    how many tokens come before the first message that is no instruction, and before the last one, where that is known
     """
 
@@ -31,6 +33,7 @@ class Prompt(NamedTuple):
     opening: Sequence[int] = ()
     shown: Sequence[int] = ()
     turns: Sequence[int] = ()
+    unheld: list[Unheld] = []  # noqa: RUF012 - nobody changes it
 
 
 def make_prompt(request: GenerateRequest, loaded: LoadedModel) -> Prompt:
@@ -40,14 +43,18 @@ def make_prompt(request: GenerateRequest, loaded: LoadedModel) -> Prompt:
     _check_source(request)
     if request.messages is not None:
         return _chat_prompt(request, loaded)
-    return Prompt(_plain_tokens(request, loaded), grammar=_own_grammar(request, loaded))
+    schema = answer_schema(request.json_schema)
+    unheld = [] if schema is None else list(schema.conversion.unheld)
+    check_strict(request, unheld)
+    return Prompt(_plain_tokens(request, loaded), grammar=_own_grammar(request, schema, loaded), unheld=unheld)
 
 
 def for_another(prompt: Prompt, request: GenerateRequest, loaded: LoadedModel) -> Prompt:
     """The same for one more answer to ``request``, which needs a parser of its own. Raises as make_prompt."""
     if prompt.parser is None:
         return prompt
-    _, parser = render_messages(request.messages or (), request.chat, loaded, json_schema=request.json_schema)
+    mark = None if request.json_schema is None else MARK_SCHEMA
+    _, parser = render_messages(request.messages or (), request.chat, loaded, json_schema=mark)
     return prompt._replace(parser=parser)
 
 
@@ -67,11 +74,18 @@ def _check_source(request: GenerateRequest) -> None:
         raise InvalidRequest("tool_choice goes with messages and tools, not with a prompt", param="tool_choice")
 
 
-def _own_grammar(request: GenerateRequest, loaded: LoadedModel) -> Grammar | None:
+def _own_grammar(request: GenerateRequest, schema: AnswerSchema | None, loaded: LoadedModel) -> Grammar | None:
     """What the request itself says that the answer must match."""
-    if request.json_schema is not None:
-        return loaded.grammars.json_schema(request.json_schema)
-    return None if request.grammar is None else loaded.grammars.grammar(request.grammar)
+    if schema is None:
+        return None if request.grammar is None else loaded.grammars.grammar(request.grammar)
+    try:
+        return loaded.grammars.grammar(schema.gbnf)
+    except InvalidRequest as error:
+        raise _unusable("json_schema", error) from error
+
+
+def _unusable(param: str, error: InvalidRequest) -> InvalidRequest:
+    return InvalidRequest(f"{param} makes a grammar that cannot be used: {error.message}", param=param)
 
 
 def _plain_tokens(request: GenerateRequest, loaded: LoadedModel) -> list[int]:
@@ -88,9 +102,15 @@ def _chat_prompt(request: GenerateRequest, loaded: LoadedModel) -> Prompt:
     chat = request.chat
     if request.grammar is not None and chat.tools is not None and chat.tool_choice != "none":
         raise InvalidRequest("grammar and tools exclude each other: send one of them", param="grammar")
-    rendered, parser = render_messages(request.messages or (), chat, loaded, json_schema=request.json_schema)
+    schema = answer_schema(request.json_schema)
+    mark = None if schema is None else MARK_SCHEMA
+    rendered, parser = render_messages(request.messages or (), chat, loaded, json_schema=mark)
     try:
-        prompt = _answered_by(rendered, parser, request, loaded)
+        unheld: list[Unheld] = []
+        if schema is not None:
+            rendered, unheld = schema.put_into(rendered)
+            check_strict(request, unheld)
+        prompt = _answered_by(rendered, parser, request, schema, loaded)._replace(unheld=unheld)
         return prompt._replace(turns=_turns(prompt.tokens, request, loaded))
     except BaseException:
         if parser is not None:
@@ -132,7 +152,11 @@ def _turns(tokens: Sequence[int], request: GenerateRequest, loaded: LoadedModel)
 
 
 def _answered_by(
-    rendered: Rendered, parser: ChatParser | None, request: GenerateRequest, loaded: LoadedModel
+    rendered: Rendered,
+    parser: ChatParser | None,
+    request: GenerateRequest,
+    schema: AnswerSchema | None,
+    loaded: LoadedModel,
 ) -> Prompt:
     if not rendered.grammar and request.chat.tool_choice not in {"auto", "none"}:
         message = "this model's chat template knows no tool calls: leave tool_choice at auto"
@@ -140,7 +164,7 @@ def _answered_by(
     tokens = tokenize(loaded.model, rendered.prompt, "prompt", loaded.n_ctx)
     shown = _single_tokens(loaded.model, rendered.preserved_tokens)
     if not rendered.grammar or request.grammar is not None:
-        return Prompt(tokens, rendered.stops, _own_grammar(request, loaded), parser, shown=shown)
+        return Prompt(tokens, rendered.stops, _own_grammar(request, schema, loaded), parser, shown=shown)
     opening = [] if rendered.grammar_lazy else _opening_tokens(loaded.model, rendered.opening)
     control = [token for token in opening if not loaded.model.piece(token)]
     try:
@@ -153,7 +177,7 @@ def _answered_by(
         )
     except InvalidRequest as error:
         param = "tools" if request.chat.tools is not None else "json_schema"
-        raise InvalidRequest(f"{param} makes a grammar that cannot be used: {error.message}", param=param) from error
+        raise _unusable(param, error) from error
     return Prompt(tokens, rendered.stops, grammar, parser, opening, shown)
 
 

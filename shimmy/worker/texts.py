@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from shimmy.errors import InvalidRequest
 from shimmy.native.model import Model
 from shimmy.types import Detokenized, DetokenizeRequest, Templated, TemplateRequest, Tokenized, TokenizeRequest
+from shimmy.worker.answer_schema import MARK_SCHEMA, answer_schema
 from shimmy.worker.loading import LoadedModel
 from shimmy.worker.prompt import render_messages
 from shimmy.worker.tokens import MAX_INPUT, MAX_INPUTS_TEXT, check_size, check_tokens, tokenize
@@ -40,11 +41,15 @@ def answer_detokenize(request: DetokenizeRequest, model: Model) -> Detokenized:
 
 def answer_template(request: TemplateRequest, loaded: LoadedModel) -> Templated:
     """Raises InvalidRequest naming the field, TemplateFailed."""
+    schema = answer_schema(request.json_schema)
+    mark = None if schema is None else MARK_SCHEMA
     rendered, parser = render_messages(
-        request.messages, request.chat, loaded, json_schema=request.json_schema, open_answer=request.open_answer
+        request.messages, request.chat, loaded, json_schema=mark, open_answer=request.open_answer
     )
     if parser is not None:
         parser.close()
+    if schema is not None:
+        rendered, _ = schema.put_into(rendered)
     return Templated(request.id, rendered.prompt)
 
 

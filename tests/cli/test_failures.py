@@ -204,8 +204,9 @@ def test_a_wrong_option_is_found_before_the_model_is_looked_for(
     [
         ("--grammar", b'root ::= ("yes"\n', "grammar line 1, column 10: the text ends inside of this '('"),
         ("--grammar", b"", "grammar is empty"),
-        ("--json-schema", b"[]", "json_schema must be an object"),
-        ("--json-schema", b"{", "json_schema is no JSON"),
+        ("--schema", b"[]", "json_schema at #: a schema must be an object, true or false"),
+        ("--json-schema", b"{", "json_schema is not valid JSON: Input data was truncated"),
+        ("--schema", b"", "json_schema is not valid JSON: Input data was truncated"),
     ],
 )
 def test_a_wrong_grammar_is_one_line(option: str, text: bytes, message: str, shimmy: Shimmy, tiny_llama: Path) -> None:
