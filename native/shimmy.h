@@ -127,6 +127,10 @@ SHIMMY_API int32_t shimmy_model_detokenize(const shimmy_model * model, const int
 SHIMMY_API int32_t shimmy_model_piece(const shimmy_model * model, int32_t token, char * text, int32_t capacity,
                                       int32_t * n_out);
 
+// SHIMMY_E_INVALID with the parameter "draft_model", and how their vocabularies differ, unless tokens of `model` can be guessed by `draft`.
+// One may have up to 128 tokens more.
+SHIMMY_API int32_t shimmy_model_check_draft(const shimmy_model * model, const shimmy_model * draft);
+
 // ---- sampler ------------------------------------------------------------------------------------------------------
 
 // Numbers are finite. A stage with its neutral value, which is the default, is off.

@@ -53,6 +53,7 @@ class Config(NamedTuple):
     flash_attn: str
     device_sampling: str
     speculation: str
+    draft_model: str | None
     type_k: str
     type_v: str
     rope_scaling: str

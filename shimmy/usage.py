@@ -107,6 +107,7 @@ Options of loading a model, [options] above:
   --device-sampling MODE  Leave the choice of the likeliest tokens to the GPU: auto, on, or off, as where not given.
   --speculation MODE   Guess the next tokens from earlier text and verify several at once: auto, where not given, does
                        it where and when it is measured to pay; off. The answers are drawn the same way.
+  --draft-model MODEL  A smaller model with the same vocabulary that guesses, too, as long as that pays; or none.
   --type-k TYPE        Element type of the K cache: f16, bf16, f32, q8_0, q5_1, q5_0, q4_1, q4_0 or iq4_nl.
   --type-v TYPE        The same of the V cache.
   --rope-scaling MODE  Positions beyond the trained context: none, linear, yarn, longrope; where not given, the model's.

@@ -157,6 +157,7 @@ std::vector<int32_t> exercise_tokenizer(const shimmy_model * model, int32_t n_vo
         CHECK(shimmy_model_piece(model, token, nullptr, 0, &n) == SHIMMY_OK);
     }
     CHECK(shimmy_model_piece(model, n_vocab, nullptr, 0, &n) == SHIMMY_E_INVALID);
+    CHECK(shimmy_model_check_draft(model, model) == SHIMMY_OK);
     return tokens;
 }
 

@@ -65,6 +65,10 @@ def _of_model(model: ServedModel, pong: Pong | None) -> Iterator[Reading]:
     yield Reading("shimmy_guessed_tokens", guessed, name, stats.tokens_guessed, counted=True)
     accepted = "Of these, the ones that were drawn"
     yield Reading("shimmy_accepted_tokens", accepted, name, stats.tokens_accepted, counted=True)
+    drafted = "Of the verified ones, guesses of the draft model"
+    yield Reading("shimmy_drafted_tokens", drafted, name, stats.tokens_drafted, counted=True)
+    right = "Of these, the ones that were drawn"
+    yield Reading("shimmy_drafted_accepted_tokens", right, name, stats.tokens_drafted_right, counted=True)
     preemptions = "Sequences that were put back for want of cells"
     yield Reading("shimmy_preemptions", preemptions, name, stats.preemptions, counted=True)
 

@@ -12,6 +12,7 @@ from shimmy.config import Config
 from shimmy.errors import ModelFailed
 from shimmy.models.catalog import Entry
 from shimmy.models.check import check_model_file
+from shimmy.models.draft import find_draft
 from shimmy.models.launch import load_command
 from shimmy.models.metadata import ModelMetadata
 from shimmy.worker.birth import NewWorker
@@ -37,16 +38,15 @@ async def open_session(config: Config, entry: Entry, new: NewWorker | None = Non
     Raises InvalidModelFile before a worker sees the file, ModelFailed, InsufficientMemory, WorkerDied.
     """
     metadata = check_model_file(entry.path)
+    draft = find_draft(config)
     worker = WorkerClient()
     await worker.start(new, show_log=config.verbose)
     progress = LoadProgress(entry.id)
     showing = asyncio.create_task(progress.run())
     try:
         try:
-            loaded = await asyncio.wait_for(
-                worker.load(load_command(config, entry.path, metadata, parallel=1, n_seq_max=1), progress.show),
-                config.load_timeout_s,
-            )
+            command = load_command(config, entry.path, metadata, parallel=1, n_seq_max=1, draft=draft)
+            loaded = await asyncio.wait_for(worker.load(command, progress.show), config.load_timeout_s)
         except TimeoutError:
             raise ModelFailed(
                 f"{entry.id} did not load within {config.load_timeout_s:g} s: set SHIMMY_LOAD_TIMEOUT_S higher"

@@ -9,6 +9,7 @@ from collections.abc import Sequence as Items
 from queue import SimpleQueue
 
 from shimmy.engine.answers import Answers, Emit, cancelled
+from shimmy.engine.draft import Draft
 from shimmy.engine.embedding import EmbeddingQueue
 from shimmy.engine.embedding_job import EmbeddingJob
 from shimmy.engine.memory import COPIED_PER_S, max_idle, sharing_of
@@ -16,7 +17,7 @@ from shimmy.engine.pacer import Pacer
 from shimmy.engine.prefix_cache import PrefixCache
 from shimmy.engine.scheduler import Part, Scheduler
 from shimmy.engine.sequence import Sequence
-from shimmy.engine.speculation import Speculation, can_take_back
+from shimmy.engine.speculation import NEVER, Speculation, can_take_back
 from shimmy.engine.spill import Spill, unlimited
 from shimmy.engine.stats import EngineStats
 from shimmy.engine.stream import Stream
@@ -47,6 +48,7 @@ class Engine:
         cache_ram: int = 0,
         spare_memory: Callable[[], int] = unlimited,
         speculate: bool = False,
+        draft: Draft | None = None,
         adapters: Items[Adapter] = (),
         send_frame: Callable[[bytes], None] | None = None,
     ) -> None:
@@ -55,6 +57,7 @@ class Engine:
         ``cache_ram``: most bytes of the host's memory for prefixes that had to leave the cells, and for checkpoints;
         ``spare_memory``: as Spill has it.
         ``speculate``: verify what samplers guess where that pays; only for a memory that can take back tokens.
+        ``draft``: a model that guesses, too; then it is this thread's.
         ``adapters``: those that the sequences' sets name by index. ``send_frame`` takes steps that native code has made a frame of
         (worker/protocol.py), in place of ``emit`` and in the same order.
         """
@@ -82,7 +85,10 @@ class Engine:
         self._steady: list[Part] = []
         self._answers = Answers(model, context, self._scheduler, emit)
         self._stream = Stream(context, send_frame)
-        self._speculation = Speculation(context, max_step_s=max_step_s) if speculate and can_take_back(facts) else None
+        self._draft = draft
+        self._speculation: Speculation | None = None
+        if speculate and can_take_back(facts):
+            self._speculation = Speculation(context, max_step_s=max_step_s, draft=draft)
         self._tokens_prefilled = 0
         self._busy_ns = 0
         self.computing = threading.Event()  # cleared while there is nothing to do
@@ -99,6 +105,8 @@ class Engine:
     def stop(self) -> None:
         """Let ``run`` return after the step at hand, which is interrupted."""
         self._context.interrupt()
+        if self._draft is not None:
+            self._draft.interrupt()
         if self._embeddings is not None:
             self._embeddings.interrupt()
         self._inbox.put(None)
@@ -125,6 +133,8 @@ class Engine:
             spilled_bytes=self._spill.n_bytes if self._spill is not None else 0,
             tokens_guessed=self._answers.tokens_guessed,
             tokens_accepted=self._answers.tokens_accepted,
+            tokens_drafted=self._speculation.n_drafted if self._speculation is not None else 0,
+            tokens_drafted_right=self._speculation.n_drafted_right if self._speculation is not None else 0,
         )
 
     def run(self) -> None:
@@ -238,6 +248,7 @@ class Engine:
         speculation = self._speculation
         if speculation is None or (guesses := speculation.plan(parts)) is None:
             return False
+        lengths = [len(sequence.tokens) for sequence, _ in parts]
         runs = [_guessed_run(part.sequence, guessed) for part, guessed in zip(parts, guesses, strict=True)]
         started = time.monotonic()
         try:
@@ -253,6 +264,8 @@ class Engine:
         speculation.observe(len(parts), sum(map(len, guesses)), now - started)
         if self._answers.take_guessed(parts, guesses, output, now):
             self._steady = parts
+        gave = [len(sequence.tokens) - before for (sequence, _), before in zip(parts, lengths, strict=True)]
+        speculation.learn(parts, guesses, gave, now - started)
         return True
 
     def _fail(self, parts: list[Part], error: ShimmyError) -> None:
@@ -272,7 +285,9 @@ class Engine:
         n = len(parts)
         embeddings = self._embeddings
         others = self._scheduler.rotation.has_turns or (embeddings is not None and embeddings.pending)
-        watches = self._speculation is not None and self._speculation.watches
+        speculation = self._speculation
+        promising_after, ends_after = (NEVER, NEVER) if speculation is None else speculation.looks_after(parts)
+        look_after = min(promising_after, ends_after)
         n_steps = 0
         nothing_new, monotonic, answers, context = self._inbox.empty, time.monotonic, self._answers, self._context
 
@@ -281,7 +296,11 @@ class Engine:
             n_steps += 1
             answers.tokens_drawn += n
             self.step_started_at = monotonic()
-            return nothing_new() and not others and not (watches and context.n_promising)
+            if n_steps >= look_after and (
+                n_steps >= ends_after or (n_steps >= promising_after and context.n_promising)
+            ):
+                return False
+            return nothing_new() and not others
 
         started = monotonic()
         try:

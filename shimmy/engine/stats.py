@@ -16,6 +16,7 @@ class EngineStats(msgspec.Struct, frozen=True, array_like=True):
     spilled_bytes   of the host's memory that prefixes take which had to leave the cells
     preemptions     sequences paused because the cells were full
     tokens_guessed  before they were drawn; tokens_accepted: of them, drawn
+    tokens_drafted  of the guesses: the draft model's; tokens_drafted_right: of them, drawn
     """
 
     steps: int = 0
@@ -36,3 +37,5 @@ class EngineStats(msgspec.Struct, frozen=True, array_like=True):
     spilled_bytes: int = 0
     tokens_guessed: int = 0
     tokens_accepted: int = 0
+    tokens_drafted: int = 0
+    tokens_drafted_right: int = 0

@@ -8,15 +8,23 @@ from shimmy.config import Config
 from shimmy.errors import UsageError
 from shimmy.models.metadata import ModelMetadata
 from shimmy.types import ContextParams, ModelParams
-from shimmy.worker.protocol import Load
+from shimmy.worker.protocol import DraftFile, Load
 
 _MAX_STEP_S = 0.1  # the longest step while others decode
 
 
-def load_command(config: Config, path: Path, metadata: ModelMetadata, *, parallel: int, n_seq_max: int = 0) -> Load:
+def load_command(
+    config: Config,
+    path: Path,
+    metadata: ModelMetadata,
+    *,
+    parallel: int,
+    n_seq_max: int = 0,
+    draft: DraftFile | None = None,
+) -> Load:
     """What a worker needs to know to load the model at ``path`` as configured.
 
-    ``parallel``: sequences at work at once; ``n_seq_max``: sequence ids, at work or cached; 0: by the kind of memory.
+    ``parallel``: sequences at work at once; ``n_seq_max``: sequence ids, at work or cached; 0: by the kind of memory. ``draft``: models/draft.py.
     Raises UsageError where the chat template that is configured cannot be read.
     """
     return Load(
@@ -51,6 +59,7 @@ def load_command(config: Config, path: Path, metadata: ModelMetadata, *, paralle
         chat_template=read_template(config.chat_template),
         cache_ram=config.cache_ram << 20,
         adapters=[(str(adapter.path), adapter.scale) for adapter in config.lora],
+        draft=draft,
     )
 
 

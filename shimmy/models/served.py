@@ -14,6 +14,7 @@ from shimmy.errors import InvalidRequest, ModelFailed, ServerBusy, ShimmyError, 
 from shimmy.models.admission import Admission
 from shimmy.models.catalog import Entry
 from shimmy.models.check import check_model_file
+from shimmy.models.draft import find_draft
 from shimmy.models.failures import Failures
 from shimmy.models.heartbeat import death_of
 from shimmy.models.keeping import ON_DEMAND_S, Keeping
@@ -289,7 +290,9 @@ class ServedModel:
             read_template(self._config.chat_template)  # before a worker is started for nothing
             worker = await self._spare.take()  # a new one comes up while the file is checked
             metadata = await asyncio.to_thread(check_model_file, self.entry.path)
-            command = load_command(self._config, self.entry.path, metadata, parallel=self._config.parallel)
+            draft = await asyncio.to_thread(find_draft, self._config)
+            parallel = self._config.parallel
+            command = load_command(self._config, self.entry.path, metadata, parallel=parallel, draft=draft)
             loaded = await asyncio.wait_for(worker.load(command, self._show), self._config.load_timeout_s)
         except BaseException as error:
             if worker is not None:

@@ -71,6 +71,10 @@ class Model:
         """The ``shimmy_model *``, for other files of this room."""
         return self._handle
 
+    def check_draft(self, draft: Model) -> None:
+        """Raise InvalidRequest (param "draft_model"), saying how their vocabularies differ, unless ``draft`` can guess tokens of this one."""
+        check(library().shimmy_model_check_draft(self._handle, draft.handle))
+
     def close(self) -> None:
         """Free the weights. Twice is allowed."""
         library().shimmy_model_free(self._handle)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from shimmy.engine.draft import Draft
 from shimmy.engine.speculation import can_take_back
 from shimmy.errors import InsufficientMemory, InvalidRequest, ModelFailed, TemplateFailed
 from shimmy.native.adapter import Adapter
@@ -19,6 +20,7 @@ from shimmy.native.grammar import GrammarCache
 from shimmy.native.model import Model
 from shimmy.types import ContextFacts, ContextParams, LoraSet, ModelFacts
 from shimmy.worker.adapters import load_adapters
+from shimmy.worker.draft import load_draft
 from shimmy.worker.embedding import EmbedderMaker
 from shimmy.worker.host_memory import free_memory
 from shimmy.worker.protocol import Load, Loaded, LoadFailed, Loading, Report
@@ -37,6 +39,7 @@ class LoadedModel(NamedTuple):
     grammars    preparation's alone
     lora        the set of adapters of a generation that names none
     speculates  generations guess their next tokens
+    draft       guesses, too; the engine's alone
     """
 
     model: Model
@@ -48,6 +51,7 @@ class LoadedModel(NamedTuple):
     adapters: Sequence[Adapter] = ()
     lora: LoraSet = ()
     speculates: bool = False
+    draft: Draft | None = None
 
 
 def load(command: Load, send: Callable[[Report], None]) -> tuple[LoadedModel, Loaded]:
@@ -58,6 +62,9 @@ def load(command: Load, send: Callable[[Report], None]) -> tuple[LoadedModel, Lo
     chat = _prove_template(model, command, send)
     adapters, lora = load_adapters(model, command.adapters)  # before the context, whose graph they are part of
     embeddings = EmbedderMaker(model, command.context, command.kv_bytes_per_token)
+    draft = None
+    if command.draft is not None and may_speculate(command.context, model.facts):
+        draft = load_draft(command, command.draft, model)
     context, notes = _make_context(command, model)
     if context is None:
         if adapters:
@@ -72,13 +79,21 @@ def load(command: Load, send: Callable[[Report], None]) -> tuple[LoadedModel, Lo
                 "device_sampling is off: llama.cpp cannot sample on this device, or not with split_mode tensor"
             )
     speculates = command.context.speculation != "off" and can_take_back(context_facts)
+    if command.draft is not None and (draft is None or context is None or not speculates):
+        why = (
+            "speculation is off"
+            if command.context.speculation == "off"
+            else "this model cannot take back what was guessed wrong"
+        )
+        notes.append(f"the draft model {command.draft.name} is not used: {why}")
     grammars = GrammarCache(model)
-    loaded = LoadedModel(model, context, embeddings, chat, n_ctx, grammars, adapters, lora, speculates)
+    loaded = LoadedModel(model, context, embeddings, chat, n_ctx, grammars, adapters, lora, speculates, draft)
     if command.model.n_cpu_moe and not model.facts.n_expert:
         notes.append("this model has no experts that could be kept on the CPU")
     about = [adapter.facts for adapter in adapters]
     load_ms = 1e3 * (time.monotonic() - started)
-    return loaded, Loaded(model.facts, context_facts, n_ctx, chat is not None, load_ms, notes, about)
+    guessing = command.draft.name if command.draft is not None and draft is not None else ""
+    return loaded, Loaded(model.facts, context_facts, n_ctx, chat is not None, load_ms, notes, about, guessing)
 
 
 def _make_context(command: Load, model: Model) -> tuple[Context | None, list[str]]:
@@ -200,8 +215,12 @@ def _n_seq_max(params: ContextParams, facts: ModelFacts) -> int:
 
 def _n_rows(params: ContextParams, facts: ModelFacts, n_seq_max: int) -> int:
     """Rows of logits of one step; each has its memory. Guesses are for memories that can take them back."""
-    guesses = params.speculation != "off" and not (facts.is_recurrent or facts.is_hybrid)
-    return max(n_seq_max, params.parallel + _GUESSES) if guesses else n_seq_max
+    return max(n_seq_max, params.parallel + _GUESSES) if may_speculate(params, facts) else n_seq_max
+
+
+def may_speculate(params: ContextParams, facts: ModelFacts) -> bool:
+    """Whether guesses are wanted, and the model's memory may be one that takes them back."""
+    return params.speculation != "off" and not (facts.is_recurrent or facts.is_hybrid)
 
 
 def _longest_request(n_ctx_seq: int, params: ContextParams, facts: ModelFacts) -> int:

@@ -111,6 +111,7 @@ class Worker:
             cache_ram=spill_bytes(command.cache_ram),
             spare_memory=spare_memory,
             speculate=loaded.speculates,
+            draft=loaded.draft,
             send_frame=self._writer.write,
             adapters=loaded.adapters,
         )

@@ -36,6 +36,14 @@ _LENGTH = struct.Struct("<I")
 HEAD_SIZE = _LENGTH.size
 
 
+class DraftFile(msgspec.Struct, frozen=True, array_like=True):
+    """The model that guesses for another: its name, its file, and what a token of its KV cache takes (as in Load)."""
+
+    name: str
+    path: str
+    kv_bytes_per_token: int | None
+
+
 class Load(msgspec.Struct, frozen=True, array_like=True, tag="load"):
     """Load a model; the first command of every worker.
 
@@ -45,6 +53,7 @@ class Load(msgspec.Struct, frozen=True, array_like=True, tag="load"):
     adapters            LoRA adapters beside the model: (path, scale)
     chat_template       in place of the model's own
     cache_ram           most bytes of the host's memory for prefixes that had to leave the KV cache
+    draft               the model that guesses for this one
     """
 
     path: str
@@ -57,6 +66,7 @@ class Load(msgspec.Struct, frozen=True, array_like=True, tag="load"):
     adapters: list[tuple[str, float]] = []
     chat_template: str | None = None
     cache_ram: int = 0
+    draft: DraftFile | None = None
 
 
 class Submit(msgspec.Struct, frozen=True, array_like=True, tag="submit"):
@@ -118,7 +128,10 @@ class Loading(msgspec.Struct, frozen=True, array_like=True, tag="loading"):
 
 
 class Loaded(msgspec.Struct, frozen=True, array_like=True, tag="loaded"):
-    """The model is ready. ``n_ctx``: the most tokens of one request; ``notes``: what a person should know."""
+    """The model is ready. ``n_ctx``: the most tokens of one request; ``notes``: what a person should know.
+
+    draft   the name of the model that guesses for it; "": none does
+    """
 
     model: ModelFacts
     context: ContextFacts
@@ -127,6 +140,7 @@ class Loaded(msgspec.Struct, frozen=True, array_like=True, tag="loaded"):
     load_ms: float
     notes: list[str]
     adapters: list[AdapterFacts] = []
+    draft: str = ""
 
 
 class LoadFailed(msgspec.Struct, frozen=True, array_like=True, tag="load_failed"):

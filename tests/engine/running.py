@@ -12,10 +12,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from shimmy.engine.draft import Draft
+from shimmy.engine.drafting import Drafting
 from shimmy.engine.engine import Engine
 from shimmy.engine.pacer import Pacer
 from shimmy.engine.prices import Prices
 from shimmy.engine.sequence import Sequence
+from shimmy.engine.speculation import LENGTHS
 from shimmy.engine.spill import unlimited
 from shimmy.native.adapter import Adapter
 from shimmy.native.chat import ChatParser
@@ -95,6 +98,7 @@ class RunningEngine:
         spare_memory: Callable[[], int] = unlimited,
         checked: bool = False,
         speculate: bool = False,
+        draft: Draft | None = None,
     ) -> None:
         """``checked``: ids, cells and counts are looked at before each step but the repeated ones."""
         self.model = model
@@ -116,6 +120,7 @@ class RunningEngine:
             cache_ram=cache_ram,
             spare_memory=spare_memory,
             speculate=speculate,
+            draft=draft,
             send_frame=self._take_frame,
         )
         if small_slices:
@@ -257,6 +262,36 @@ class FreeRows(Prices):
 
     def ratio(self, n: int, more: int) -> float:
         return 1.0 if n + more else 0.0
+
+
+class FreeDrafts(Drafting):
+    """Guesses of a draft model cost nothing, and it is never given up."""
+
+    def observe_plain(self, n: int, n_steps: int, seconds: float) -> None:
+        super().observe_plain(n, n_steps, seconds)
+        self._ledger_s = 1e9
+
+    def _settle(self, won_s: float) -> None:
+        self._ledger_s = max(1e9, won_s)
+
+    def _give_up(self) -> None:
+        pass
+
+    def _can_pay(self, n: int, chance: float) -> bool:
+        return n > 0 and chance > 0
+
+    def _round_s(self, n: int) -> float:
+        return 0.0 * n
+
+
+def drafting(model: Model, context: Context, draft: Draft, **options: object) -> RunningEngine:
+    """The same with a draft model, which guesses in every step."""
+    engine = speculating(model, context, draft=draft, **options)
+    speculation = engine.engine._speculation
+    assert speculation is not None
+    speculation._drafting = FreeDrafts(draft, speculation._prices, LENGTHS, max_read_s=1.0)
+    speculation._drafting._ledger_s = 1e9
+    return engine
 
 
 def speculating(model: Model, context: Context, **options: object) -> RunningEngine:

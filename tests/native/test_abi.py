@@ -45,6 +45,7 @@ NULL_CALLS: dict[str, Callable[[], int]] = {
     "model_tokenize": lambda: library().shimmy_model_tokenize(ffi.NULL, ffi.NULL, 0, True, True, ffi.NULL, 0, ffi.NULL),
     "model_detokenize": lambda: library().shimmy_model_detokenize(ffi.NULL, ffi.NULL, 0, True, ffi.NULL, 0, ffi.NULL),
     "model_piece": lambda: library().shimmy_model_piece(ffi.NULL, 0, ffi.NULL, 0, ffi.NULL),
+    "model_check_draft": lambda: library().shimmy_model_check_draft(ffi.NULL, ffi.NULL),
     "sampler_new": lambda: library().shimmy_sampler_new(ffi.NULL, ffi.NULL, ffi.NULL, 0, ffi.NULL),
     "sampler_sample": lambda: library().shimmy_sampler_sample(ffi.NULL, ffi.NULL, 0, ffi.NULL),
     "sampler_look_up": lambda: library().shimmy_sampler_look_up(ffi.NULL, ffi.NULL, 0),
