@@ -24,6 +24,15 @@ class ModelsAnswer(msgspec.Struct, frozen=True):
     models: list[ModelInfo]
 
 
+class DiscoverAnswer(msgspec.Struct, frozen=True):
+    """All models there are now; ``added`` and ``removed``: ids of those that came and went since the last look at the folders."""
+
+    discovered: int
+    added: list[str]
+    removed: list[str]
+    models: list[ModelInfo]
+
+
 class LoadRequest(msgspec.Struct, frozen=True, kw_only=True):
     """How to load; the body may be empty. ``stream``: answer with the load's progress as events.
 
@@ -128,6 +137,15 @@ class ModelsHandler(ApiHandler):
     async def get(self) -> None:
         """All models with their status."""
         self.answer(ModelsAnswer(await self.services.pool.infos()))
+
+
+class DiscoverHandler(ApiHandler):
+    """Looking again."""
+
+    async def post(self) -> None:
+        """At once, where GET /api/models looks when its last look is some seconds old."""
+        changes = await self.services.pool.discover()
+        self.answer(DiscoverAnswer(len(changes.infos), changes.added, changes.removed, changes.infos))
 
 
 class LoadHandler(ApiHandler):
@@ -247,6 +265,12 @@ ROUTES = [
         "/api/models",
         ModelsHandler,
         (Operation("get", "The models there are", answer=ModelsAnswer),),
+        tag="models",
+    ),
+    Route(
+        "/api/models/discover",
+        DiscoverHandler,
+        (Operation("post", "Look for models again", answer=DiscoverAnswer),),
         tag="models",
     ),
     Route(

@@ -96,6 +96,12 @@ def inspect(path: Path, source: str) -> Found:
     raise InvalidModelFile(str(path), reason)
 
 
+def look_again(found: Found) -> Found:
+    """What the file of ``found`` holds now, with what its place said of it; InvalidModelFile as ``inspect``."""
+    kept = {name: getattr(found, name) for name in ("pulled_from", "name", "also", "projector", "recommended")}
+    return inspect(found.path, found.source)._replace(**kept)
+
+
 _Identity = tuple[int, int, Recommended | None]
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
+import zlib
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -25,12 +26,12 @@ _VERSION = f"{__version__}:{','.join(ModelMetadata.__struct_fields__)}"
 _READ_S, _WRITE_S = 0.5, 2.0  # how long another process is waited for
 _DAY_S = 86_400
 _KEPT_DAYS = 30
-_COLUMNS = "path, version, inode, size, mtime, metadata, reason, used"
+_COLUMNS = "path, version, inode, size, mtime, metadata, reason, checksum, used"
 _MAKE = """CREATE TABLE IF NOT EXISTS models (
     path TEXT PRIMARY KEY, version TEXT NOT NULL, inode INTEGER NOT NULL, size INTEGER NOT NULL, mtime INTEGER NOT NULL,
-    metadata BLOB, reason TEXT NOT NULL, used INTEGER NOT NULL)"""
+    metadata BLOB, reason TEXT NOT NULL, checksum INTEGER NOT NULL, used INTEGER NOT NULL)"""
 _FIND = f"SELECT {_COLUMNS} FROM models WHERE path = ? AND version = ?"  # noqa: S608 -- names of our own
-_PUT = f"INSERT OR REPLACE INTO models ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
+_PUT = f"INSERT OR REPLACE INTO models ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
 _DROP = "DELETE FROM models WHERE used < ?"
 # The file is not what it should be, in its bytes or in its table; other errors are another process or the disk.
 _DAMAGED = {
@@ -41,7 +42,7 @@ _DAMAGED = {
     sqlite3.SQLITE_CONSTRAINT,
     sqlite3.SQLITE_MISMATCH,
 }
-_Row = tuple[str, str, int, int, int, bytes | None, str, int]
+_Row = tuple[str, str, int, int, int, bytes | None, str, int, int]
 
 
 class MetadataCache:
@@ -59,24 +60,24 @@ class MetadataCache:
         (stamp,) = stamp_of(path)
         if stamp is None:
             return read_metadata(path)  # raises with the reason
+        begin = (str(path), _VERSION, *map(_signed, stamp))
         row = self._find(path)
-        if row is not None and row[2:5] == tuple(map(_signed, stamp)):
-            kept, reason = _decoded(row[5]), row[6]
-            if kept is not None or (row[5] is None and reason):
-                if row[7] != self._today:
-                    self._new.append((*row[:7], self._today))
-                return _given(kept, path, reason)
-        kept, reason = None, ""
+        if row is not None and row[:5] == begin and row[7] == _checksum(row):
+            if row[8] != self._today:
+                self._new.append((*row[:8], self._today))
+            return _given(_decoded(row[5]), path, row[6])
+        metadata, reason = None, ""
         try:
-            kept = read_metadata(path)
+            metadata = read_metadata(path)
         except InvalidModelFile as error:
             reason = str(error.facts.get("reason") or error.message)
             if not os.access(path, os.R_OK):  # a change of permissions does not change the time
                 raise
-        data = msgspec.msgpack.encode(kept) if kept is not None else None
+        data = msgspec.msgpack.encode(metadata) if metadata is not None else None
         inode, size, mtime = map(_signed, stamp)
-        self._new.append((str(path), _VERSION, inode, size, mtime, data, reason, self._today))
-        return _given(kept, path, reason)
+        made = (str(path), _VERSION, inode, size, mtime, data, reason, 0, self._today)
+        self._new.append((*made[:7], _checksum(made), self._today))
+        return _given(metadata, path, reason)
 
     def save(self) -> None:
         """Writes what is new; a folder that cannot be written is no error."""
@@ -147,11 +148,13 @@ def _given(metadata: ModelMetadata | None, path: Path, reason: str) -> ModelMeta
     return metadata
 
 
-def _decoded(data: object) -> ModelMetadata | None:
-    try:
-        return msgspec.msgpack.decode(data, type=ModelMetadata) if isinstance(data, bytes) else None
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        return None
+def _decoded(data: bytes | None) -> ModelMetadata | None:
+    return msgspec.msgpack.decode(data, type=ModelMetadata) if data is not None else None
+
+
+def _checksum(row: _Row) -> int:
+    """Of all before it: SQLite notices a page that makes no sense, and not one that says something else."""
+    return zlib.crc32(repr(row[:7]).encode(errors="replace"))
 
 
 def _signed(number: int) -> int:

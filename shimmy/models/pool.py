@@ -9,11 +9,12 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from itertools import chain, count
+from typing import NamedTuple
 
 from shimmy.config import Config
 from shimmy.errors import InvalidModelFile, ModelNotFound, ServerBusy
 from shimmy.models.catalog import BY_PATH, Catalog, Entry, by_name
-from shimmy.models.discovery import inspect
+from shimmy.models.discovery import look_again
 from shimmy.models.names import DEFAULT, unaliased
 from shimmy.models.served import ServedModel
 from shimmy.models.spare import SpareWorker
@@ -24,6 +25,14 @@ from shimmy.worker.birth import NewWorker
 
 _FRESH_S = 2.0  # a listing this old is taken as it is
 _NEVER = -math.inf
+
+
+class Changes(NamedTuple):
+    """All models that there are now, and the ids of those that came and went since the folders were looked at before."""
+
+    infos: list[ModelInfo]
+    added: list[str]
+    removed: list[str]
 
 
 class ModelPool:
@@ -82,7 +91,8 @@ class ModelPool:
         """The model that a request means: one of its names or the beginning of just one, never a path; "default" or None is any.
 
         That is the one that was named first at the start, else the only one that is loaded, else the catalog's default. Raises
-        ModelNotFound with similar names, and InvalidModelFile where the default is SHIMMY_BASE_GGUF and no model, or where parts of the model are missing.
+        ModelNotFound with similar names, and InvalidModelFile where the default is SHIMMY_BASE_GGUF and no model, or where parts of
+        the model are missing.
         """
         await self._all_named.wait()
         name = unaliased(name or DEFAULT, self._config.aliases)
@@ -102,6 +112,14 @@ class ModelPool:
     async def infos(self) -> list[ModelInfo]:
         """All models with their status, by id."""
         return [entry.info_with(self._status_of(entry)) for entry in await self.entries()]
+
+    async def discover(self) -> Changes:
+        """Look at the folders now, however lately that was done."""
+        before = set(self._known()) if self._scanned_at != _NEVER else set()
+        await self._scan(at_once=True)
+        infos = await self.infos()
+        now = {info.id for info in infos}
+        return Changes(infos, sorted(now - before), sorted(before - now))
 
     async def close(self) -> None:
         """End all workers at once, and start no more."""
@@ -142,7 +160,7 @@ class ModelPool:
         entry = served.entry
         if _is_idle(served) and not await _is_as_read(entry):
             with suppress(InvalidModelFile):  # loading it says why
-                model = await asyncio.to_thread(inspect, entry.path, entry.model.source)
+                model = await asyncio.to_thread(look_again, entry.model)
                 if _is_idle(served):
                     served.entry = entry._replace(model=model)
         return served

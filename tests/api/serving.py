@@ -20,6 +20,7 @@ from shimmy.config import load_config
 from shimmy.engine.stats import EngineStats
 from shimmy.models.served import ServedModel
 from shimmy.server import Server
+from shimmy.tool_folders import ToolFolders
 from tests import waiting
 
 PATIENCE_S = waiting.PATIENCE_S
@@ -217,7 +218,7 @@ def serving(*models: Path, limits: Limits = LIMITS, **settings: object) -> Itera
     environ.setdefault("SHIMMY_THREADS", "1")
     environ.setdefault("SHIMMY_SPARE_WORKER", "off")
     environ.setdefault("SHIMMY_STORE", str(models[0].parent / "no-store") if models else os.devnull)
-    config = load_config({}, environ)._replace(default_folders=(), models=tuple(map(str, models)))
+    config = load_config({}, environ)._replace(default_folders=(), tools=ToolFolders(), models=tuple(map(str, models)))
     started: Future[Running] = Future()
     thread = threading.Thread(target=lambda: asyncio.run(_live(config, limits, started)))
     thread.start()

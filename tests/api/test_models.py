@@ -125,3 +125,41 @@ def test_an_unload_of_what_is_not_loaded_is_no_error(tiny_llama: Path) -> None:
 def test_an_unknown_model_is_not_found(server: Running, path: str) -> None:
     assert server.post(f"/api/models/nobody/{path}").error["code"] == "model_not_found"
     assert server.get("/api/models/nobody/status").error["code"] == "model_not_found"
+
+
+def test_looking_again_says_what_came_and_what_went(tiny_llama: Path, tmp_path: Path) -> None:
+    with serving(tiny_llama, model_paths=tmp_path) as server:
+        (tmp_path / "first.gguf").write_bytes(tiny_llama.read_bytes())
+        listed = [model["id"] for model in server.get("/api/models").json["models"]]
+        assert "first" in listed
+        (tmp_path / "first.gguf").rename(tmp_path / "second.gguf")
+        answer = server.post("/api/models/discover").json
+        assert (answer["added"], answer["removed"]) == (["second"], ["first"])
+        assert answer["discovered"] == len(answer["models"]) == len(listed)
+        assert server.post("/api/models/discover").json["added"] == []
+        assert server.get("/api/models/discover").status == 405
+
+
+def test_a_model_with_parts_missing_is_listed_and_cannot_be_used(tiny_llama: Path, tmp_path: Path) -> None:
+    (tmp_path / "big-00001-of-00002.gguf").write_bytes(tiny_llama.read_bytes())
+    with serving(tiny_llama, model_paths=tmp_path) as server:
+        listed = {model["id"]: model for model in server.get("/api/models").json["models"]}
+        assert (listed["big"]["status"], listed["big"]["missing"]) == ("incomplete", ["big-00002-of-00002.gguf"])
+        assert "big" not in {model["id"] for model in server.get("/v1/models").json["data"]}
+        refused = server.post("/api/generate", {**ASK, "model": "big"})
+        assert (refused.status, refused.error["code"]) == (503, "model_failed")
+        assert "1 of its 2 parts are missing: fetch big-00002-of-00002.gguf" in refused.error["message"]
+
+
+@pytest.mark.parametrize("name", ["../{file}", "/{path}", "./{file}", "{path}", "..%2f{file}", "{file}"])
+def test_a_name_in_a_request_is_never_a_path(tiny_llama: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / "secret.gguf").write_bytes(tiny_llama.read_bytes())
+    with serving(tiny_llama) as server:
+        wanted = name.format(file="secret.gguf", path=tmp_path / "secret.gguf")
+        assert server.post("/api/generate", {**ASK, "model": wanted}).error["code"] == "model_not_found"
+
+
+def test_an_alias_of_the_configuration_is_a_name_in_requests(tiny_llama: Path) -> None:
+    with serving(tiny_llama, aliases=f"gpt-4o={tiny_llama.stem}") as server:
+        assert server.post("/api/generate", {**ASK, "model": "GPT-4o"}).json["model"] == tiny_llama.stem
+        assert server.get("/v1/models/gpt-4o").json["id"] == tiny_llama.stem
