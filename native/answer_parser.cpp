@@ -131,6 +131,9 @@ ChatDelta AnswerParser::finish() {
     if (parsed.ok) {
         parsed_ = true;
         give_new(parsed.message, true, delta);
+        if (!begins_mark(parsed.end)) {
+            give_rest(parsed.end, delta);  // some syntaxes end before the text does, and leave the rest to nobody
+        }
         return delta;
     }
     const Parse good = parse(input_.substr(0, parsed.end));
@@ -287,6 +290,15 @@ bool AnswerParser::at_delimiter(size_t at, bool & whole) const {
         }
     }
     return begins;
+}
+
+// Whether all that follows `at` is the beginning of a fixed word of the syntax, at which the answer was cut off.
+bool AnswerParser::begins_mark(size_t at) const {
+    at = std::min(input_.find_first_not_of(" \t\n\r", at), input_.size());
+    const size_t n = input_.size() - at;
+    return std::any_of(format_->marks.begin(), format_->marks.end(), [&](const std::string & mark) {
+        return n < mark.size() && input_.compare(at, n, mark, 0, n) == 0;
+    });
 }
 
 // The end of the JSON escape at `at`; `at` itself where it is not whole yet, or none (`ended`).

@@ -63,6 +63,7 @@ class AnswerParser {
     void pass(ChatDelta & delta);
     size_t pass_end(bool & ended) const;
     bool at_delimiter(size_t at, bool & whole) const;
+    bool begins_mark(size_t at) const;
     size_t after_escape(size_t at, bool & ended) const;
     size_t ambiguous_from() const;
     void give(Field field, const std::string & text, ChatDelta & delta);

@@ -5,6 +5,8 @@
 #include "chat_request.h"
 #include "chat_template.h"
 #include "error.h"
+#include "forced_calls.h"
+#include "function_aliases.h"
 #include "kept.h"
 #include "model.h"
 #include "render_bounds.h"
@@ -63,13 +65,31 @@ std::string key_of(const ChatRequest & request, const std::string & opening) {
     return key;
 }
 
+void bound_made(common_chat_params & made, const CallBounds & bounds) {
+    if (!made.grammar.empty() && !made.parser.empty()) {
+        common_peg_arena parser;
+        parser.load(made.parser);
+        made.grammar = bound_calls(std::move(made.grammar), parser, bounds);
+    }
+}
+
 common_chat_params apply_format(const ChatTemplate & chat_template, const ChatRequest & request,
                                 autoparser::generation_params params) {
+    const bool called = request.tools != nullptr && request.tool_choice != COMMON_CHAT_TOOL_CHOICE_NONE;
     if (request.tools != nullptr) {
-        params.tools = tools_for_grammar(*request.tools, request.function, request.tool_choice != COMMON_CHAT_TOOL_CHOICE_NONE);
+        params.tools = tools_for_grammar(*request.tools, request.function, called);
     }
     try {
+        if (!called) {
+            common_chat_params made = chat_template.apply(std::move(params));
+            made.grammar = with_json_names(made.grammar);
+            return made;
+        }
+        const CallBounds bounds{params.tool_choice == COMMON_CHAT_TOOL_CHOICE_REQUIRED, !params.parallel_tool_calls};
+        const FunctionAliases aliases(params.tools);
         common_chat_params made = chat_template.apply(std::move(params));
+        bound_made(made, bounds);
+        aliases.put_back(made);
         made.grammar = with_json_names(made.grammar);
         return made;
     } catch (const std::exception & e) {
@@ -105,7 +125,7 @@ struct Applied {
 Applied apply(const shimmy_chat & chat, const ChatRequest & request) {
     const bool tools = request.tools != nullptr && chat.with_tools != nullptr;
     const ChatTemplate & chat_template = tools ? *chat.with_tools : *chat.common;
-    autoparser::generation_params params = adapt(request, chat_template.caps(), chat_template.source());
+    autoparser::generation_params params = adapt(request, chat_template);
     params.add_bos = chat.add_bos;
     params.add_eos = chat.add_eos;
     if (request.continue_answer) {  // the prompt's end is the answer so far: nothing to share

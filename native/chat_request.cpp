@@ -3,6 +3,7 @@
 #include "error.h"
 #include "request_json.h"
 #include "schema.h"
+#include "written_tools.h"
 
 #include <algorithm>
 #include <ctime>
@@ -205,7 +206,10 @@ ChatRequest read_chat_request(const char * text, Kept<common_json> & known_tools
     return request;
 }
 
-autoparser::generation_params adapt(const ChatRequest & request, const jinja::caps & caps, const std::string & source) {
+autoparser::generation_params adapt(const ChatRequest & request, const ChatTemplate & chat_template) {
+    const jinja::caps & caps = chat_template.caps();
+    const std::string & source = chat_template.source();
+    const bool writes_tools = chat_template.lacks_tools();
     autoparser::generation_params params;
     std::vector<common_chat_msg> messages = request.messages;
     if (source.find("You have access to the following functions in JSONSchema format") != std::string::npos) {
@@ -220,8 +224,12 @@ autoparser::generation_params adapt(const ChatRequest & request, const jinja::ca
         params.continue_final_message = reasons ? COMMON_CHAT_CONTINUATION_REASONING : COMMON_CHAT_CONTINUATION_CONTENT;
         params.add_generation_prompt = false;
     }
+    if (writes_tools) {
+        const bool offered = request.tool_choice != COMMON_CHAT_TOOL_CHOICE_NONE;
+        write_tools(messages, offered ? request.tools.get() : nullptr);
+    }
     params.messages = render_messages(messages, caps, source.find("<|channel|>") != std::string::npos);
-    params.tools = request.tools != nullptr ? *request.tools : common_json();
+    params.tools = request.tools != nullptr && !writes_tools ? *request.tools : common_json();
     params.tool_choice = request.function.empty() ? request.tool_choice : COMMON_CHAT_TOOL_CHOICE_REQUIRED;
     if (!request.json_schema.empty()) {
         params.json_schema = common_json::parse(request.json_schema);
@@ -230,7 +238,8 @@ autoparser::generation_params adapt(const ChatRequest & request, const jinja::ca
             params.json_schema["type"] = "object";
         }
     }
-    params.parallel_tool_calls = request.parallel_tool_calls.value_or(caps.supports_parallel_tool_calls);
+    params.parallel_tool_calls =
+        request.function.empty() && request.parallel_tool_calls.value_or(caps.supports_parallel_tool_calls || writes_tools);
     params.reasoning_format = request.extract_reasoning ? COMMON_REASONING_FORMAT_DEEPSEEK : COMMON_REASONING_FORMAT_NONE;
     params.enable_thinking = request.enable_thinking;
     params.extra_context = extra_context(request);

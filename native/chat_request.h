@@ -3,6 +3,7 @@
 
 #include "chat-auto-parser.h"
 #include "chat.h"
+#include "chat_template.h"
 #include "chat_tools.h"
 #include "json.h"
 #include "kept.h"
@@ -34,7 +35,7 @@ struct ChatRequest {
 // of the last requests, by their text.
 ChatRequest read_chat_request(const char * text, Kept<common_json> & known_tools);
 
-// `request` for a template with these abilities: what common_chat_templates_apply does before it renders.
-autoparser::generation_params adapt(const ChatRequest & request, const jinja::caps & caps, const std::string & source);
+// `request` for `chat_template`: what common_chat_templates_apply does before it renders.
+autoparser::generation_params adapt(const ChatRequest & request, const ChatTemplate & chat_template);
 
 }  // namespace shimmy

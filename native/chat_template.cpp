@@ -7,6 +7,7 @@
 #include "render_bounds.h"
 #include "template_nesting.h"
 #include "template_program.h"
+#include "written_tools.h"
 
 #include <algorithm>
 
@@ -103,6 +104,15 @@ void set_variables(jinja::context & ctx, const autoparser::generation_params & p
     }
 }
 
+// Where llama.cpp's analysis errs. Of "look[CALL_ID]c1[ARGS]{...}" (Mistral Small 3.2) it puts the arguments' mark behind the name, too.
+void mend(autoparser::autoparser & analysis) {
+    const std::string & before_arguments = analysis.tools.call_id.suffix;
+    if (analysis.tools.call_id.pos == autoparser::call_id_position::BETWEEN_FUNC_AND_ARGS && !before_arguments.empty() &&
+        analysis.tools.function.name_suffix == before_arguments) {
+        analysis.tools.function.name_suffix.clear();
+    }
+}
+
 }  // namespace
 
 void try_template(const std::string & source) {
@@ -126,6 +136,11 @@ ChatTemplate::ChatTemplate(const std::string & source, const std::string & bos, 
         dialect_ = Dialect::plain;
         analysis_.emplace();
         analysis_->analyze_template(parsed_);
+        mend(*analysis_);
+        lacks_tools_ = !analysis_->jinja_caps.supports_tool_calls || analysis_->tools.format.mode == autoparser::tool_format::NONE;
+        if (lacks_tools_) {
+            set_written_calls(*analysis_);
+        }
     }
 }
 

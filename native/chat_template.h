@@ -30,6 +30,9 @@ class ChatTemplate {
     const jinja::caps & caps() const { return parsed_.caps; }
     const std::string & source() const { return parsed_.src; }
 
+    // It shows no tools, or not how they are called: they are written into its messages (written_tools.h).
+    bool lacks_tools() const { return lacks_tools_; }
+
     // The prompt for `params`, whose messages are already as the template wants them.
     Prompt render(const autoparser::generation_params & params) const;
 
@@ -44,6 +47,7 @@ class ChatTemplate {
     std::optional<std::string> handler_text(const autoparser::generation_params & params) const;
 
     common_chat_template parsed_;
+    bool lacks_tools_ = false;
     std::optional<autoparser::autoparser> analysis_;  // none: common has a handler for this template
     std::optional<Dialect> dialect_;                  // in which the template alone gives the handler's prompt; none: in none
 };

@@ -39,6 +39,16 @@ STOP = {
 TOOLS = [LOOK, STOP]
 TOOLS_TEXT = json.dumps(TOOLS)
 
+# Templates that show no tools, or no calls: these are written into the messages.
+WITHOUT_TOOLS = {
+    "HuggingFaceTB-SmolLM3-3B",
+    "deepseek-ai-DeepSeek-R1-Distill-Llama-8B",
+    "google-gemma-2-2b-it",
+    "ibm-granite-granite-3.3-2B-Instruct",
+    "llama-cpp-rwkv-world",
+    "microsoft-Phi-3.5-mini-instruct",
+}
+
 PLAIN = [Message("user", "Hello"), Message("assistant", "Hi there"), Message("user", "How are you?")]
 SYSTEM = [Message("system", "Be kind."), Message("user", "Hello <b>\"you\"</b> & 'me' é")]
 LONG = [*SYSTEM, Message("assistant", "Hi\n\n"), Message("user", "  Bye  ")]
@@ -48,6 +58,31 @@ CALLED = [
     Message("tool", "a tree", tool_call_id="call00001"),
 ]
 CONVERSATIONS = {"plain": PLAIN, "system": SYSTEM, "long": LONG, "tools": PLAIN, "called": CALLED}
+
+
+def with_written_tools(messages: list[Message], tools: list[Any] | None) -> list[Message]:
+    """What they become for such a template."""
+    out: list[Message] = []
+    for message in messages:
+        text = message.content or ""
+        assert isinstance(text, str)
+        for call in message.tool_calls:
+            text += "\n" if text else ""
+            text += f'<tool_call>\n{{"name": "{call.name}", "arguments": {call.arguments}}}\n</tool_call>'
+        if message.role == "tool":
+            out.append(Message("user", f"<tool_response>\n{text}\n</tool_response>"))
+        else:
+            out.append(Message(message.role, text))
+    if tools is None:
+        return out
+    lines = "".join("\n" + json.dumps(tool, ensure_ascii=False) for tool in tools)
+    offer = (
+        "# Tools\n\nYou may call one or more functions to assist with the user query.\n\n"
+        f"You are provided with function signatures within <tools></tools> XML tags:\n<tools>{lines}\n</tools>\n\n"
+        "For each function call, return a json object with function name and arguments within <tool_call></tool_call> XML "
+        'tags:\n<tool_call>\n{"name": <function-name>, "arguments": <args-json-object>}\n</tool_call>'
+    )
+    return [Message("system", offer), *out]
 
 
 class Generation(Extension):

@@ -16,12 +16,16 @@ from shimmy.native.chat import ChatEnd, ChatTemplate
 from shimmy.native.model import Model
 from shimmy.types import ChatParams, Message
 from tests.native.chain import ChainModel, ffi, library
-from tests.native.conversations import NO_TEMPLATES, TEMPLATES, TOOLS_TEXT
+from tests.native.conversations import NO_TEMPLATES, TEMPLATES, TOOLS_TEXT, WITHOUT_TOOLS
 from tests.native.raw_answers import BROKEN, WELL_FORMED, Raw
+from tests.native.raw_templates import FURTHER
 
 pytestmark = pytest.mark.skipif(not TEMPLATES.is_dir(), reason=NO_TEMPLATES)
 
-ALL = WELL_FORMED + BROKEN
+ALL = WELL_FORMED + FURTHER + BROKEN
+LOST = [raw for raw in BROKEN if "<parameter=no" in raw.text]  # which llama.cpp gives to nobody
+# Templates whose calls are not parsed by llama.cpp: it knows none for them, or errs about their syntax.
+OURS = {*WITHOUT_TOOLS, "Mistral-Small-3.2-24B-Instruct-2506"}
 ASKED = [Message("user", "What is there?")]
 Meaning = tuple[str, str, list[tuple[str, str]]]
 Templates = Callable[[str], ChatTemplate]
@@ -68,6 +72,10 @@ def meaning(end: ChatEnd) -> Meaning:
     assert message.content is None or isinstance(message.content, str)
     calls = [(call.name, call.arguments) for call in message.tool_calls]
     return message.content or "", message.reasoning or "", calls
+
+
+def test_each_template_has_an_answer() -> None:
+    assert {raw.template for raw in WELL_FORMED + FURTHER} == {path.stem for path in TEMPLATES.glob("*.jinja")}
 
 
 def shown(raw: Raw) -> str:
@@ -134,7 +142,7 @@ def theirs(tiny_llama: Path) -> Iterator[Theirs]:
         yield found
 
 
-@pytest.mark.parametrize("raw", [raw for raw in ALL if len(raw.text) < 1000], ids=shown)
+@pytest.mark.parametrize("raw", [raw for raw in ALL if len(raw.text) < 1000 and raw.template not in OURS], ids=shown)
 def test_each_beginning_is_parted_as_llama_cpp_does(templates: Templates, theirs: Theirs, raw: Raw) -> None:
     """At each place where an answer may be cut off; where llama.cpp gives up, we say that the format was left."""
     template = templates(raw.template)
@@ -142,7 +150,7 @@ def test_each_beginning_is_parted_as_llama_cpp_does(templates: Templates, theirs
         text = raw.text[:end]
         wanted = theirs.parse(raw.template, text)
         ours = parse(template, text)
-        if wanted is None:
+        if wanted is None or (raw in LOST and not ours.parsed):
             assert not ours.parsed
         else:
             assert meaning(ours) == wanted, text

@@ -79,12 +79,11 @@ def test_a_required_call_is_made_and_carried_by_the_events(tmp_path: Path) -> No
     run(body())
 
 
-def test_what_no_template_can_do_is_refused_and_the_worker_goes_on(tiny_llama: Path) -> None:
+def test_a_template_that_knows_no_tools_has_them_written_into_the_conversation(tiny_llama: Path) -> None:
     async def body() -> None:
-        async with ready(tiny_llama) as (worker, _):
-            with pytest.raises(InvalidRequest) as caught:
-                await collect(worker, ask(1, ChatParams(tools=TOOLS, tool_choice="required")))
-            assert caught.value.facts["param"] == "tool_choice"
+        async with ready(tiny_llama, n_ctx=4096) as (worker, _):
+            answer = await collect(worker, ask(1, ChatParams(tools=TOOLS, tool_choice="required")))
+            assert answer.finished.reason == "tool_calls"
             with pytest.raises(InvalidRequest) as caught:
                 await collect(worker, GenerateRequest(2, prompt="a", chat=ChatParams(tools=TOOLS)))
             assert caught.value.facts["param"] == "tools"
