@@ -59,10 +59,8 @@ def _value(node: ast.expr, depth: int) -> Number:
             return _checked(value)
         case ast.UnaryOp(op=op, operand=operand) if type(op) in _UNARY:
             return _UNARY[type(op)](_value(operand, depth + 1))
-        case ast.BinOp(op=ast.BitXor()):
-            raise NotAllowed("^ is no power here: write **")
-        case ast.BinOp(left=left, op=op, right=right) if type(op) in _BINARY:
-            return _apply(_BINARY[type(op)], [_value(left, depth + 1), _value(right, depth + 1)], _SIGNS[type(op)])
+        case ast.BinOp():
+            return _chain(node, depth)
         case ast.Name(id=name) if name in CONSTANTS:
             return CONSTANTS[name]
         case ast.Call(func=ast.Name(id=name), args=args, keywords=[]) if name in FUNCTIONS:
@@ -74,7 +72,29 @@ def _value(node: ast.expr, depth: int) -> Number:
             raise NotAllowed(f"there is no {name}; there are: {', '.join([*CONSTANTS, *FUNCTIONS])}")
         case ast.Call(func=ast.Name(id=name)):
             raise NotAllowed(f"there is no function {name} with such values; there are: {', '.join(FUNCTIONS)}")
-    raise NotAllowed(f"{type(node).__name__} is no arithmetic: numbers, + - * / // % **, parentheses and functions are")
+    raise _no_arithmetic(node)
+
+
+def _chain(node: ast.expr, depth: int) -> Number:
+    """Operators one after the other, as in a long sum, are no nesting."""
+    links: list[ast.BinOp] = []
+    while isinstance(node, ast.BinOp):
+        links.append(node)
+        node = node.left
+    value = _value(node, depth + 1)
+    for link in reversed(links):
+        if isinstance(link.op, ast.BitXor):
+            raise NotAllowed("^ is no power here: write **")
+        if type(link.op) not in _BINARY:
+            raise _no_arithmetic(link.op)
+        value = _apply(_BINARY[type(link.op)], [value, _value(link.right, depth + 1)], _SIGNS[type(link.op)])
+    return value
+
+
+def _no_arithmetic(node: ast.AST) -> NotAllowed:
+    return NotAllowed(
+        f"{type(node).__name__} is no arithmetic: numbers, + - * / // % **, parentheses and functions are"
+    )
 
 
 def _apply(compute: Callable[..., Number], values: list[Number], name: str) -> Number:
