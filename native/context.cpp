@@ -119,6 +119,9 @@ void shimmy_context::check_runs(const shimmy_step_batch & in) {
     // What has left a sliding window can be overwritten from the second part of a batch on, and taking back would need it again.
     require(n_guessed == 0 || n_tokens <= static_cast<int32_t>(llama_n_ubatch(context_.get())),
             "a step with guesses has more tokens than n_ubatch");
+    if (n_guessed > 0 && !fits_in_one_piece(n_tokens)) {
+        throw Error(SHIMMY_E_KV_FULL, "no room for guesses in the KV cache");
+    }
 }
 
 void shimmy_context::fill(const shimmy_step_batch & in) {

@@ -89,6 +89,7 @@ struct shimmy_context {
     void take_back(const shimmy_step_batch & in);
     int32_t count_promising(const shimmy_step_batch & in) const;
     bool can_take_back() const;
+    bool fits_in_one_piece(int32_t n) const;
     void append_piece(int32_t token, bool special);
     void remember(const shimmy_step_batch & in);
     void compute(const shimmy_step_batch & in, shimmy_step_result & out);

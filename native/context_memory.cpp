@@ -104,10 +104,30 @@ void shimmy_context::close_gap(int32_t from, int32_t to, int32_t end) {
 }
 
 // Full attention and sliding windows drop any tokens of a sequence's end; of a recurrent state what went into it stays. A window has
-// lost what was overwritten since, but only a step's own tokens are ever taken back (check_runs).
+// lost what was overwritten since, but only a step's own tokens are ever taken back, and such a step goes into one piece (check_runs):
+// that a split cache would cut by its sequences' lengths.
 bool shimmy_context::can_take_back() const {
     const char * kind = memory_kind();
-    return std::strcmp(kind, "attention") == 0 || std::strcmp(kind, "sliding_window") == 0;
+    return std::strcmp(kind, "attention") == 0 || (std::strcmp(kind, "sliding_window") == 0 && unified_);
+}
+
+// Whether so many tokens go into the cells of a window at once. Where they do not, llama.cpp cuts the batch, and what its first piece has
+// pushed out of a window may be overwritten by the second, although the first is taken back again (llama_kv_cache_iswa::init_batch).
+bool shimmy_context::fits_in_one_piece(int32_t n) const {
+    const llama_kv_cache_iswa * cache = windowed(memory());
+    if (cache == nullptr) {
+        return true;
+    }
+    const llama_kv_cells & cells = cache->get_swa()->get_cells(0);
+    const uint32_t wanted = static_cast<uint32_t>(n);
+    uint32_t found = cells.size() - cells.get_used();
+    for (uint32_t i = 0; found < wanted && i < cells.size(); ++i) {
+        // As llama_kv_cache::find_slot: what the next token of its only sequence does not see.
+        if (!cells.is_empty(i) && cells.seq_count(i) == 1) {
+            found += cells.pos_get(i) <= cells.seq_pos_max(cells.seq_get(i)) + 1 - window() ? 1 : 0;
+        }
+    }
+    return found >= wanted;
 }
 
 const char * shimmy_context::memory_kind() const {

@@ -26,6 +26,7 @@ _MARGIN = 1.03  # times as fast as plain steps at least
 _TRIAL = 6  # steps before a trial is judged
 _SHORT = 3  # of the lengths of guesses, in a trial
 _REST, _MOST_REST = 64, 8192  # plain steps after a trial that did not pay; twice as many each time
+_UNUSED = 4  # plain steps after guesses that no step has verified
 _FRESH = 32  # steps after which a plain one measures anew what a plain step takes
 _WEIGHT = 0.1  # of a new step in what is expected of the next
 
@@ -157,7 +158,7 @@ class Drafting:
         if self._step:
             self._settle(-self._draft_s)
             self._step = {}
-            self._pause(1)
+            self._pause(_UNUSED)
 
     def _learn_chances(self, sequence: Sequence, guesses: list[Guess], n_right: int) -> None:
         for at, guess in enumerate(guesses[: n_right + 1]):

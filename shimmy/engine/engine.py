@@ -254,6 +254,7 @@ class Engine:
         try:
             output = self._context.step(runs)
         except KvCacheFull:
+            speculation.found_no_room()
             return True  # the next step does without guesses
         except Cancelled:
             raise

@@ -42,8 +42,8 @@ _NOTHING: _Proposal = ([], [])
 
 
 def can_take_back(facts: ContextFacts) -> bool:
-    """Whether this memory drops guesses that were wrong: a recurrent state does not."""
-    return facts.memory_kind in {"attention", "sliding_window"}
+    """Whether this memory drops guesses that were wrong: a recurrent state does not, nor a split cache with windows (native/context.h)."""
+    return facts.memory_kind == "attention" or (facts.memory_kind == "sliding_window" and facts.kv_unified)
 
 
 class Speculation:
@@ -82,6 +82,12 @@ class Speculation:
         """A step that ``plan`` has given ``n_guesses`` for ``n`` sequences took ``seconds``."""
         self._prices.observe(n, n_guesses, seconds)
         self._n_plain += _FRESH // 16
+
+    def found_no_room(self) -> None:
+        """The cells did not take what ``plan`` gave."""
+        self._n_quiet = _QUIET
+        if self._drafting is not None:
+            self._drafting.forget_step()
 
     def learn(self, parts: list[Part], guesses: list[list[int]], gave: list[int], seconds: float) -> None:
         """Of the same step: what ``plan`` gave, and how many tokens each sequence has got."""

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shimmy.engine.prefixes import sees
 from shimmy.engine.prices import Prices
 from shimmy.engine.scheduler import Part
 from shimmy.engine.speculation import LENGTHS, Speculation, gains_of
@@ -133,3 +134,27 @@ def test_no_guess_goes_beyond_the_end_of_an_answer_or_the_longest_step() -> None
 def test_before_a_plain_step_was_measured_nothing_is_guessed() -> None:
     speculation = Speculation(cast(Any, Watching()), max_step_s=1.0)
     assert speculation.plan([]) is None
+
+
+def test_after_a_guess_that_was_not_worth_it_a_stream_is_left_alone_for_some_steps() -> None:
+    speculation = Speculation(cast(Any, Watching()), max_step_s=10.0)
+    speculation._prices = dear(0.3)
+    speculation._watch(1)
+    sequence = make_sequence(1, [1] * 10)
+    sequence.limit = 1000
+    sequence.sampler = cast(Any, Sampling([0.2]))
+    parts = [Part(sequence, 1)]
+    assert speculation.looks_after(parts)[0] == 0
+    assert speculation.plan(parts) is None
+    assert speculation.looks_after(parts)[0] == 8
+    speculation.observe_plain(1, 5, PLAIN_S)
+    assert speculation.looks_after(parts)[0] == 3
+    speculation.observe_plain(1, 5, PLAIN_S)
+    assert speculation.looks_after(parts)[0] == 0
+
+
+@given(st.integers(0, 5_000), st.integers(0, 5_000), st.integers(1, 600))
+def test_a_beginning_that_may_be_shared_has_all_that_a_chunked_window_sees(first: int, n: int, window: int) -> None:
+    """Llama 4 sees the chunk of ``window`` tokens that it is in: never more than the last ``window``."""
+    if sees(first, n, window):
+        assert first <= n // window * window

@@ -109,6 +109,32 @@ def test_what_takes_long_to_copy_leaves_only_when_its_cells_are_needed(max_early
     assert spill.n_bytes
 
 
+def test_what_is_too_large_to_move_early_is_measured_once() -> None:
+    sharing = Sharing(fork=True)
+    memory = ExactMemory(6, sharing)
+    measured: list[int] = []
+    size_of = memory.state_size
+
+    def state_size(seq_id: int, *, partial: bool = False) -> int:
+        measured.append(seq_id)
+        return size_of(seq_id, partial=partial)
+
+    memory.state_size = state_size  # type: ignore[method-assign]
+    spill = Spill(1 << 20)
+    cache = PrefixCache(memory, n_seq_max=6, sharing=sharing, max_parked=1000, max_idle=60, max_early=10, spill=spill)
+    for number in range(1, 5):
+        sequence = make_sequence(number, [number] * 51)
+        lease = cache.lease(sequence, [])
+        assert isinstance(lease, Lease)
+        sequence.seq_id, sequence.n_past = lease
+        memory.compute(sequence, 50)
+        cache.release(sequence)
+    assert sorted(measured) == sorted(set(measured))
+    assert len(measured) == 3  # the newest stays anyhow
+    assert cache.evict()  # what has to leave is saved, however large
+    assert spill.n_bytes
+
+
 @KINDS
 @pytest.mark.parametrize("n_cells", [150, 140, 100, 90])
 def test_parts_for_which_there_is_no_room_leave_nothing_behind(sharing: Sharing, n_cells: int) -> None:

@@ -8,7 +8,7 @@ from contextlib import closing
 import numpy as np
 import pytest
 
-from shimmy.errors import InvalidRequest
+from shimmy.errors import InvalidRequest, KvCacheFull
 from shimmy.native.context import TOKEN_EOG, Context, Drawn, Run, StreamRun
 from shimmy.native.model import Model
 from shimmy.native.sampler import Sampler
@@ -96,6 +96,39 @@ def test_what_is_left_in_the_cache_is_what_it_would_be_without_guesses(
     context.clear()
     whole = logits(context, model, tokens)
     assert np.abs(found - whole).max() < (TOLERANCE if kind == "llama" else 0.1)
+
+
+@pytest.mark.parametrize("wide_decoder", ["swa"], indirect=True)
+def test_guesses_for_which_a_window_has_no_room_at_once_are_refused(
+    wide_decoder: Model, make_context: MakeContext, make_sampler: MakeSampler
+) -> None:
+    """Cut in two, the second part could take cells that the first has pushed out of the window, and that come back with it."""
+    context = make_context(wide_decoder, n_ctx=2048, n_seq_max=4, n_batch=512, n_ubatch=64, n_rows_max=64, **WIDE)
+    tokens = random_prompt(wide_decoder, 460, seed=1)
+    context.step([Run(0, 0, tokens[:378], None)])  # of 512 cells of the window's layers
+    context.seq_copy(0, 1, 378)  # none of them comes free behind the window any more
+    context.step([Run(2, 0, tokens[:40], None)])
+    context.step([Run(0, 378, tokens[378:452], None)])
+    sampler, other = make_sampler(wide_decoder), make_sampler(wide_decoder)
+    guesses = [Run(0, 452, [tokens[452], *[3] * 29], sampler, 29), Run(2, 40, [tokens[40], *[3] * 7], other, 7)]
+    with pytest.raises(KvCacheFull):
+        context.step(guesses)
+    assert context.seq_range(0)[1] == 451
+    assert context.seq_range(2)[1] == 39
+    fewer = [Run(0, 452, [tokens[452], *[3] * 5], sampler, 5), Run(2, 40, [tokens[40], *[3] * 5], other, 5)]
+    context.step(fewer)
+    assert context.seq_range(0)[1] == 452
+    found = logits(context, wide_decoder, tokens[453:], position=453)
+    context.clear()
+    assert np.abs(found - logits(context, wide_decoder, tokens)).max() < 5e-3
+
+
+def test_a_split_cache_with_windows_takes_no_guesses(
+    swa: Model, make_context: MakeContext, make_sampler: MakeSampler
+) -> None:
+    """llama.cpp cuts its batches where sequences have unequal lengths."""
+    with pytest.raises(InvalidRequest, match="take back"):
+        make_context(swa, kv_unified=False).step([Run(0, 0, [1, 2], make_sampler(swa), n_guesses=1)])
 
 
 def test_an_end_among_the_guesses_ends_the_run(

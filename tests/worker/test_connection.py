@@ -148,3 +148,19 @@ def test_a_worker_waits_while_nobody_reads() -> None:
         assert len(other.bodies) == n_sent // len(frame(Abort(1)))
 
     run(body())
+
+
+def test_a_socket_whose_opening_is_cancelled_is_closed_at_once() -> None:
+    async def body() -> None:
+        ours, theirs = socket.socketpair()
+        opening = asyncio.ensure_future(Connection.open(ours, lambda _: None))
+        await asyncio.sleep(0)  # now it waits for the loop
+        opening.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await opening
+        assert opening.cancelled()
+        assert ours.fileno() == -1
+        assert theirs.recv(1) == b""
+        theirs.close()
+
+    run(body())
