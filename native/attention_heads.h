@@ -1,4 +1,4 @@
-// Some heads of one query that share their keys and values, over a list of cells: the inner loops of row_attention.h.
+// Some heads of one query that share their keys and values, over a list of cells: the inner loops of row_worker.h.
 #pragma once
 
 #include "simd_target.h"
@@ -79,30 +79,38 @@ inline void multiply_keys(const Cells16 & keys, const int32_t cells[16], const H
 }
 
 // Turns one head's scores into weights and its state to the new largest; returns what its values so far are to be multiplied with.
-inline float take_scores(__m512 scores, HeadState & state, float * weights) {
-    // Infinite or no number: the result must be no number either, as ggml's is.
-    if (_mm512_cmp_ps_mask(scores, _mm512_set1_ps(INFINITY), _CMP_NLT_UQ)) {
-        state = {0.0f, NAN};
-        _mm512_storeu_ps(weights, _mm512_setzero_ps());
-        return 1.0f;
+template <int Vectors> inline float take_scores(const __m512 scores[Vectors], HeadState & state, float * weights) {
+    __m512 most = scores[0];
+    __mmask16 no_numbers = _mm512_cmp_ps_mask(scores[0], _mm512_set1_ps(INFINITY), _CMP_NLT_UQ);
+    for (int j = 1; j < Vectors; ++j) {
+        most = _mm512_max_ps(most, scores[j]);
+        no_numbers |= _mm512_cmp_ps_mask(scores[j], _mm512_set1_ps(INFINITY), _CMP_NLT_UQ);
     }
-    const float largest = std::fmax(state.largest, _mm512_reduce_max_ps(scores));
-    if (largest == -INFINITY) {
-        _mm512_storeu_ps(weights, _mm512_setzero_ps());
+    const float largest = std::fmax(state.largest, _mm512_reduce_max_ps(most));
+    if (no_numbers || largest == -INFINITY) {
+        for (int j = 0; j < Vectors; ++j) {
+            _mm512_storeu_ps(weights + 16 * j, _mm512_setzero_ps());
+        }
+        if (no_numbers) {  // infinite or no number: the result must be no number either, as ggml's is
+            state = {0.0f, NAN};
+        }
         return 1.0f;
     }
     const float shrink = std::exp2(state.largest - largest);
-    const __m512 below = _mm512_sub_ps(scores, _mm512_set1_ps(largest));
-    Lanes powers;
-    std::memcpy(&powers, &below, sizeof powers);
-    exp2_nonpositive(powers);
-    __m512 taken;
-    std::memcpy(&taken, &powers, sizeof taken);
-    // A lane without a cell has -inf, which the approximation does not make 0.
-    const __mmask16 is_cell = _mm512_cmp_ps_mask(scores, _mm512_set1_ps(-INFINITY), _CMP_NEQ_UQ);
-    taken = _mm512_maskz_mov_ps(is_cell, taken);
-    _mm512_storeu_ps(weights, taken);
-    state.sum = state.sum * shrink + _mm512_reduce_add_ps(taken);
+    __m512 sum = _mm512_setzero_ps();
+    for (int j = 0; j < Vectors; ++j) {
+        const __m512 below = _mm512_sub_ps(scores[j], _mm512_set1_ps(largest));
+        Lanes powers;
+        std::memcpy(&powers, &below, sizeof powers);
+        exp2_nonpositive(powers);
+        __m512 taken;
+        std::memcpy(&taken, &powers, sizeof taken);
+        // A lane without a cell has -inf, which the approximation does not make 0.
+        taken = _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(scores[j], _mm512_set1_ps(-INFINITY), _CMP_NEQ_UQ), taken);
+        _mm512_storeu_ps(weights + 16 * j, taken);
+        sum = _mm512_add_ps(sum, taken);
+    }
+    state.sum = state.sum * shrink + _mm512_reduce_add_ps(sum);
     state.largest = largest;
     return shrink;
 }
@@ -153,7 +161,7 @@ inline void attend(
             scores = _mm512_add_ps(scores, biases[h]);
         }
         scores = _mm512_mask_mov_ps(_mm512_set1_ps(-INFINITY), valid, scores);
-        shrink[h] = take_scores(scores, states[h], scratch.weights + h * 16);
+        shrink[h] = take_scores<1>(&scores, states[h], scratch.weights + h * 16);
     }
     add_values<Heads>(values, cells, shrink, scratch);
 }

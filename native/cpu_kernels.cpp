@@ -1,7 +1,7 @@
 #include "cpu_kernels.h"
 
 #include "panel_matmul.h"
-#include "row_attention.h"
+#include "cpu_attention.h"
 
 #ifdef SHIMMY_PANELS
 
@@ -20,12 +20,12 @@ class Kernels final : public ggml::cpu::extra_buffer_type {
         if (PanelMatmul::takes(node)) {
             return &matmul_;
         }
-        return RowAttention::takes(node) ? &attention_ : nullptr;
+        return CpuAttention::takes(node) ? &attention_ : nullptr;
     }
 
   private:
     PanelMatmul matmul_;
-    RowAttention attention_;
+    CpuAttention attention_;
 };
 
 bool install() {

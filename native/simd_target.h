@@ -2,7 +2,8 @@
 #pragma once
 
 // Panels of 16 rows: AVX-512 with byte dot products (Intel from Cascade Lake on, AMD from Zen 4 on).
-#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__) && defined(__AVX512DQ__) && defined(__AVX512VNNI__)
+#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__) && defined(__AVX512DQ__) && defined(__AVX512VNNI__) && \
+    defined(__BMI2__)
 #define SHIMMY_PANELS 1
 #endif
 

@@ -3,7 +3,7 @@
 
 #include "cpu_kernels.h"
 #include "panel_matmul.h"
-#include "row_attention.h"
+#include "cpu_attention.h"
 
 #include "ggml-backend.h"
 #include "ggml-cpu.h"
@@ -74,7 +74,7 @@ int result(bool computed, bool taken, const ggml_tensor * node, float * out) {
 
 #ifdef SHIMMY_PANELS
 bool matmul_taken(const ggml_tensor * node) { return shimmy::PanelMatmul::takes(node); }
-bool attention_taken(const ggml_tensor * node) { return shimmy::RowAttention::takes(node); }
+bool attention_taken(const ggml_tensor * node) { return shimmy::CpuAttention::takes(node); }
 #else
 bool matmul_taken(const ggml_tensor *) { return false; }
 bool attention_taken(const ggml_tensor *) { return false; }

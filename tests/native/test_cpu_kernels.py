@@ -133,6 +133,62 @@ def test_attention_is_exact(
         assert np.allclose(ours.values, exact_attention(inputs), atol=0.02)
 
 
+def slices(
+    seed: int, n_queries: list[int], *, n_cells: int, n: int = 64, per_key: int = 3, n_key_heads: int = 2
+) -> Heads:
+    """Random inputs; so many queries each are of one prompt: the first sees some stretches of cells, the next one cell more, and so on."""
+    random = np.random.default_rng(seed)
+    mask = np.full((sum(n_queries), n_cells), -np.inf, np.float16)
+    at = 0
+    for count in n_queries:
+        own = random.permutation(n_cells)[:count]
+        past = np.repeat(random.random(-(-n_cells // 8)) < 0.5, 8)[:n_cells]
+        past[own] = False
+        for i in range(count):
+            mask[at + i, past] = 0
+            mask[at + i, own[: i + 1]] = 0
+        at += count
+    shape = {"n": n, "n_cells": n_cells, "n_queries": sum(n_queries), "per_key": per_key, "n_key_heads": n_key_heads}
+    return heads(seed, **shape)._replace(mask=mask)
+
+
+@settings(max_examples=60)
+@given(
+    n=st.sampled_from([16, 64, 80, 256]),
+    n_cells=st.sampled_from([8, 64, 200, 1000]),
+    lengths=st.lists(st.sampled_from([1, 1, 2, 5, 16, 50, 130]), min_size=1, max_size=4),
+    per_key=st.sampled_from([1, 2, 3, 4, 7, 60]),
+    n_key_heads=st.integers(1, 2),
+    n_threads=st.integers(1, 4),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_attention_of_prompts_among_decoding_sequences_is_exact(
+    *, n: int, n_cells: int, lengths: list[int], per_key: int, n_key_heads: int, n_threads: int, seed: int
+) -> None:
+    """Queries that see nearly the same cells are computed together, whatever stands before and behind them."""
+    lengths = [min(length, n_cells // 2) for length in lengths]
+    inputs = slices(seed, lengths, n=n, n_cells=n_cells, per_key=per_key, n_key_heads=n_key_heads)
+    ours = attention(inputs, ours=True, n_threads=n_threads)
+    if ours.taken:
+        assert close(ours.values, exact_attention(inputs))
+    else:
+        assert np.allclose(ours.values, exact_attention(inputs), atol=0.02)
+
+
+def test_a_key_that_is_no_number_harms_only_the_queries_of_a_prompt_that_see_it() -> None:
+    inputs = slices(8, [20], n_cells=256)
+    assert inputs.mask is not None
+    newest = int(np.flatnonzero((inputs.mask[19] == 0) & (inputs.mask[18] != 0))[0])
+    keys = inputs.keys.copy()
+    keys[0, newest] = np.inf
+    ours = attention(inputs._replace(keys=keys), ours=True)
+    if not ours.taken:
+        pytest.skip("this processor runs ggml's kernels")
+    assert np.isnan(ours.values[19, :3]).all()
+    assert np.isfinite(ours.values[:19]).all()
+    assert np.isfinite(ours.values[19, 3:]).all()
+
+
 def exactness(inputs: Heads) -> float:
     """The largest error of our kernel; skips where the processor has none of ours."""
     ours = attention(inputs, ours=True)
