@@ -115,7 +115,7 @@ def test_calls_that_must_be_made_come_to_an_end(family: Family) -> None:
             assert not re.search(r"\)[+*]|tool-call[+*]", text), line
 
 
-ODD = "call calls call-root call-first a.b a_b a-b été 9 look-arg-at schema f(x) a/b".split()  # noqa: SIM905 - on one line
+ODD = "call calls call-root call-first a.b a_b a-b été 9 look-arg-at schema f(x) a/b".split()
 
 
 def test_functions_of_odd_and_like_names_are_told_apart(family: Family, may_answer: May) -> None:
