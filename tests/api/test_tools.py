@@ -76,9 +76,7 @@ def test_a_call_answers_in_the_one_form(tools: Running) -> None:
         (
             "typed",
             {"arguments": {"item": {"name": "a"}, "numbers": [1, "2"]}},
-            400,
-            "invalid_request",
-            "arguments.numbers[1]",
+            (400, "invalid_request", "arguments.numbers[1]"),
         ),
     ],
 )
