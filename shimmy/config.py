@@ -26,7 +26,7 @@ _LEAST_TOOL_MEMORY = 128  # MiB
 class Config(NamedTuple):
     """Every setting, checked; the fields are those of ``settings.SETTINGS``.
 
-    base_gguf, model_paths, model_dirs, store_dir, cache_dir are absolute; tools is where other tools keep models. ctx and threads are 0 for automatic,
+    base_gguf, model_paths, model_dirs, store_dir, data_dir, cache_dir are absolute; tools is where other tools keep models. ctx and threads are 0 for automatic,
     gpu_layers is -1 for all (llama.cpp's own convention), device empty for all GPUs and
     ("none",) for none, keep_alive in seconds and -1 for ever. ``origins`` says where each value came from.
     """
@@ -36,6 +36,7 @@ class Config(NamedTuple):
     model_dirs: tuple[Path, ...]
     aliases: tuple[Alias, ...]
     store_dir: Path
+    data_dir: Path
     cache_dir: Path
     ctx: int
     threads: int
@@ -95,6 +96,8 @@ class Config(NamedTuple):
     tool_output: int
     tool_memory: int
     tool_processes: int
+    workflow_timeout_s: float
+    workflow_max_tokens: int
     verbose: bool
     file: Path | None
     default_folders: tuple[Path, ...]
@@ -120,7 +123,7 @@ def load_config(flags: Mapping[str, object], environ: Mapping[str, str] | None =
     origins: dict[str, str] = {}
     for setting in SETTINGS:
         values[setting.name], origins[setting.name] = _choose(setting, said)
-    for name, folder in (("store_dir", "data"), ("cache_dir", "cache")):
+    for name, folder in (("store_dir", "models"), ("data_dir", "data"), ("cache_dir", "cache")):
         if values[name] is None:
             values[name] = _user_folder(folder)
     values = {name: _absolute(value) for name, value in values.items()}
@@ -231,7 +234,8 @@ def _user_folder(kind: str) -> Path:
         return platformdirs.user_config_path("shimmy", appauthor=False)
     if kind == "cache":
         return platformdirs.user_cache_path("shimmy", appauthor=False)
-    return platformdirs.user_data_path("shimmy", appauthor=False) / "models"
+    data = platformdirs.user_data_path("shimmy", appauthor=False)
+    return data / "models" if kind == "models" else data
 
 
 def _default_folders() -> tuple[Path, ...]:

@@ -27,6 +27,7 @@ from shimmy.api.routes import all_routes
 from shimmy.api.running import Running
 from shimmy.api.services import Services
 from shimmy.api.ticker import Ticker
+from shimmy.api.workflow_runs import resume_interrupted
 from shimmy.config import Config
 from shimmy.errors import ShimmyError, UsageError
 from shimmy.models.launch import read_template
@@ -102,6 +103,7 @@ class Server:
             body_timeout=limits.body_s,
         )
         self._http.add_sockets(sockets)
+        self._resuming = resume_interrupted(self.services)
 
     async def drain(self) -> None:
         """Take no more requests, and wait for those that run, as long as the configuration allows."""
@@ -114,6 +116,10 @@ class Server:
         """End at once: open streams break off, workers end."""
         self._http.stop()
         self.services.stop()
+        if self._resuming is not None:
+            self._resuming.cancel()
+        if self.services.workflows is not None:
+            await self.services.workflows.close()
         await self.services.tools.close()
         await self.services.pool.close()
         await self._http.close_all_connections()

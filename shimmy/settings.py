@@ -20,6 +20,7 @@ SETTINGS: tuple[Setting, ...] = (
             metavar="LIST"),
     Setting("aliases", "aliases", (), "other names of models: a table of NAME = MODEL, or NAME=MODEL,NAME=MODEL"),
     Setting("store_dir", "path", None, "the folder that 'shimmy pull' fills", env="SHIMMY_STORE"),
+    Setting("data_dir", "path", None, "the folder of what is kept: the runs of workflows", env="SHIMMY_DATA"),
     Setting("cache_dir", "path", None, "the folder of what can be computed again", env="SHIMMY_CACHE"),
     Setting("ctx", "int", 0, "tokens of KV cache, shared by all sequences; 0: as the model and memory allow",
             flag="--ctx", high=2**31 - 1),
@@ -118,6 +119,9 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("tool_output", "int", 1 << 20, "most bytes of a tool's result, as JSON", low=1024, high=1 << 26),
     Setting("tool_memory", "int", 1024, "most MiB of memory of one tool process; 0: no limit", high=1 << 20),
     Setting("tool_processes", "int", 8, "tool processes at work at once", low=1, high=256),
+    Setting("workflow_timeout_s", "float", 3600.0, "how long one run of a workflow may take, in seconds", low=1, high=86_400),
+    Setting("workflow_max_tokens", "int", 1_000_000, "most tokens of one run of a workflow, prompts and answers", low=1,
+            high=2**53),
     Setting("verbose", "bool", default=False, help="timings, skipped files and tracebacks", flag="--verbose",
             metavar=""),
 )  # fmt: skip

@@ -41,6 +41,7 @@ _TAGS = {
     "native": ("Shimmy's own", "Text for a prompt, and what belongs to it."),
     "models": ("Models", "Which there are, and which are loaded."),
     "tools": ("Tools", "Functions that a client, a model or a workflow may call."),
+    "workflows": ("Workflows", "Several calls of models and tools as one request."),
     "server": ("The server", "Is it there, what does it do, what does it understand."),
 }
 """Title and description of the tags that are known; another is its own title."""

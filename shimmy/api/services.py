@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from tornado.iostream import IOStream
 
@@ -24,6 +25,9 @@ from shimmy.errors import ServerBusy
 from shimmy.models.pool import ModelPool
 from shimmy.tools.registry import ToolRegistry
 
+if TYPE_CHECKING:
+    from shimmy.workflows.workflows import Workflows
+
 _RETRY_S = 1
 
 
@@ -41,6 +45,7 @@ class Services:
     expected   requests that were let in and whose bodies are on their way; ``idle`` is set while there are none of both
     bodies     what these hold
     keyless    open sockets whose key has not come yet
+    workflows  made when the first is asked for, or an earlier server left some (api/workflow_runs.py)
     stopping   the server takes no more requests; ``stop_listeners`` are called when that begins
     """
 
@@ -57,6 +62,7 @@ class Services:
     journal: Journal
     limits: Limits
     bodies: BodyMemory
+    workflows: Workflows | None = None
     active: int = 0
     expected: int = 0
     idle: asyncio.Event = field(default_factory=_set_event)

@@ -218,6 +218,7 @@ def serving(*models: Path, limits: Limits = LIMITS, **settings: object) -> Itera
     environ.setdefault("SHIMMY_THREADS", "1")
     environ.setdefault("SHIMMY_SPARE_WORKER", "off")
     environ.setdefault("SHIMMY_STORE", str(models[0].parent / "no-store") if models else os.devnull)
+    environ.setdefault("SHIMMY_DATA", str(models[0].parent / "no-data") if models else os.devnull)
     config = load_config({}, environ)._replace(default_folders=(), tools=ToolFolders(), models=tuple(map(str, models)))
     started: Future[Running] = Future()
     thread = threading.Thread(target=lambda: asyncio.run(_live(config, limits, started)))

@@ -36,6 +36,7 @@ class Shimmy:
             HOME=str(folder),
             SHIMMY_CONFIG=os.devnull,
             SHIMMY_STORE=str(self.store),
+            SHIMMY_DATA=str(folder / "data"),
             SHIMMY_CACHE=str(folder / "cache"),
             OLLAMA_MODELS=str(folder / "ollama"),
             PYTHONIOENCODING="utf-8",

@@ -1,0 +1,1 @@
+"""Workflows: several calls of models and tools as one request; docs/workflows.md says how one is written."""

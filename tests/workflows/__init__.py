@@ -1,0 +1,1 @@
+"""Tests of workflows, beside those of their routes in tests/api."""
