@@ -50,6 +50,9 @@ void shimmy_sampler::accept(int32_t token) {
     if (lookup_) {
         lookup_->accept(token);
     }
+    if (budget_) {
+        budget_->accept(token);
+    }
 }
 
 void shimmy_sampler::sample(float * logits, shimmy_sample & out) {
@@ -60,7 +63,10 @@ void shimmy_sampler::sample(float * logits, shimmy_sample & out) {
     if (wants_logprobs() && row_.finite()) {
         report_top(out);
     }
-    out.token = draw_allowed(logits);
+    out.token = forced();
+    if (out.token < 0) {
+        out.token = draw_allowed(logits);
+    }
     if (out.token < 0) {
         out.flags = refused_ ? constraint_->failure() : SHIMMY_TOKEN_NO_LOGITS;
         out.n_top = 0;
@@ -76,7 +82,7 @@ void shimmy_sampler::sample(float * logits, shimmy_sample & out) {
 }
 
 bool shimmy_sampler::needs_only(int32_t k) const {
-    if (constraint_ || !bias_.empty() || wants_logprobs() || mirostat_.active() || plan_.empty()) {
+    if (constraint_ || budget_ || !bias_.empty() || wants_logprobs() || mirostat_.active() || plan_.empty()) {
         return false;
     }
     const bool greedy = params_.temperature <= 0.0f && params_.dynatemp_range <= 0.0f;
@@ -118,6 +124,16 @@ void shimmy_sampler::report_top(shimmy_sample & out) {
         out.top_tokens[i] = top_[i].token;
         out.top_logprobs[i] = static_cast<float>(static_cast<double>(top_[i].logit) - log_sum_);
     }
+}
+
+// What must come next, whatever the row says; -1: nothing must.
+int32_t shimmy_sampler::forced() {
+    const int32_t token = budget_ ? budget_->forced() : -1;
+    if (token >= 0 && constraint_ && !constraint_->allows(token)) {
+        budget_->give_up();
+        return -1;
+    }
+    return token;
 }
 
 // Draws, and where the constraint refuses the token, draws once more from what it allows; -1 where there is nothing to draw.

@@ -7,6 +7,7 @@
 #include "mirostat.h"
 #include "penalties.h"
 #include "random.h"
+#include "reasoning_budget.h"
 #include "row.h"
 #include "sampler_settings.h"
 #include "shimmy.h"
@@ -27,6 +28,9 @@ struct shimmy_sampler {
 
     // From now on only what the constraint allows is drawn. Its tokens are the ones drawn after this, not the history.
     void constrain(std::unique_ptr<shimmy::Constraint> constraint) { constraint_ = std::move(constraint); }
+
+    // From now on what the model thinks comes to an end once it is spent, whatever the row says.
+    void limit_reasoning(std::unique_ptr<shimmy::ReasoningBudget> budget) { budget_ = std::move(budget); }
 
     // Control tokens whose text the answer shows; no token else does.
     void show(std::vector<int32_t> tokens) { shown_ = std::move(tokens); }
@@ -56,6 +60,7 @@ struct shimmy_sampler {
 
   private:
     void report_top(shimmy_sample & out);
+    int32_t forced();
     int32_t draw_allowed(float * logits);
     int32_t draw();
     bool narrow();
@@ -71,6 +76,7 @@ struct shimmy_sampler {
     std::unique_ptr<shimmy::Dry> dry_;  // nullptr: off
     shimmy::Mirostat mirostat_;
     std::unique_ptr<shimmy::Constraint> constraint_;
+    std::unique_ptr<shimmy::ReasoningBudget> budget_;
     std::unique_ptr<shimmy::Lookup> lookup_;
     std::vector<int32_t> shown_;
     bool refused_ = false;  // the constraint refused the first draw of this row

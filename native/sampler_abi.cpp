@@ -75,6 +75,27 @@ int32_t shimmy_sampler_look_up(shimmy_sampler * sampler, const int32_t * text, i
     });
 }
 
+int32_t shimmy_sampler_limit_reasoning(shimmy_sampler * sampler, const shimmy_model * model, const char * start,
+                                       const char * const * ends, int32_t n_ends, bool begun, int64_t budget,
+                                       const int32_t * closing, int32_t n_closing) {
+    return guarded([&] {
+        require(sampler != nullptr && model != nullptr && start != nullptr, "a pointer is NULL");
+        require(n_ends > 0 && ends != nullptr && n_closing > 0 && closing != nullptr, "reasoning must have an end");
+        require(budget >= 0, "budget must be 0 or more");
+        require(model->n_vocab == sampler->n_vocab(), "the sampler was made for another model");
+        Reasoning reasoning{start, {}, begun};
+        for (int32_t i = 0; i < n_ends; ++i) {
+            require(ends[i] != nullptr && ends[i][0] != '\0', "an end of reasoning is nothing");
+            reasoning.ends.emplace_back(ends[i]);
+        }
+        for (int32_t i = 0; i < n_closing; ++i) {
+            require(closing[i] >= 0 && closing[i] < model->n_vocab, "closing has a token outside the vocabulary");
+        }
+        sampler->limit_reasoning(std::make_unique<ReasoningBudget>(model->texts(), std::move(reasoning), budget,
+                                                                   std::vector<int32_t>(closing, closing + n_closing)));
+    });
+}
+
 int32_t shimmy_sampler_propose(const shimmy_sampler * sampler, int32_t n, int32_t * tokens, float * chances, int32_t * n_out) {
     return guarded([&] {
         require(sampler != nullptr && n >= 0 && tokens != nullptr && chances != nullptr && n_out != nullptr, "a pointer is NULL");

@@ -494,6 +494,12 @@ SHIMMY_API int32_t shimmy_chat_parser_finish(shimmy_chat_parser * parser, char *
 // takes first; `shown` control tokens whose text is to be seen.
 SHIMMY_API int32_t shimmy_sampler_open_answer(shimmy_sampler * sampler, const int32_t * opening, int32_t n_opening,
                                               const int32_t * shown, int32_t n_shown);
+
+// Of the same sampler: each part of the answer from `start` to one of `ends` (at least one) takes `budget` tokens (0 or more), then
+// `closing` follows, the tokens of an end. `begun`: the prompt's end has begun one; else `start` is not empty.
+SHIMMY_API int32_t shimmy_sampler_limit_reasoning(shimmy_sampler * sampler, const shimmy_model * model, const char * start,
+                                                  const char * const * ends, int32_t n_ends, bool begun, int64_t budget,
+                                                  const int32_t * closing, int32_t n_closing);
 /* cdef end */
 
 #ifdef __cplusplus

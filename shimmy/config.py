@@ -85,6 +85,7 @@ class Config(NamedTuple):
     drain_timeout_s: float
     log_format: str
     chat_template: Path | None
+    reasoning_budget: int
     load_timeout_s: float
     template_timeout_s: float
     tools_enabled: tuple[str, ...]

@@ -107,6 +107,8 @@ SETTINGS: tuple[Setting, ...] = (
             choices=("text", "json")),
     Setting("chat_template", "path", None, "a file with the chat template (Jinja) to use in place of the models' own",
             flag="--chat-template", metavar="FILE"),
+    Setting("reasoning_budget", "int", -1, "tokens that an answer may think where its request does not say; -1: no limit",
+            flag="--reasoning-budget", low=-1, high=2**31 - 1),
     Setting("load_timeout_s", "float", 300.0, "how long a model may take to load, in seconds", low=1, high=86_400),
     Setting("template_timeout_s", "float", 5.0, "how long a chat template may take, in seconds", low=0.1, high=600),
     Setting("tools_enabled", "names", (), "the only tools that are on; empty: all that are ready to be used"),

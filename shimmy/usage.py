@@ -108,6 +108,7 @@ Options of loading a model, [options] above:
   --cpu-moe            Keep the experts of a mixture in the CPU's memory.
   --n-cpu-moe N        The same for the first N layers.
   --chat-template FILE  A chat template (Jinja) in place of the model's own.
+  --reasoning-budget N  Tokens that an answer may think before it must come to the point; -1, where not given: no limit.
   --lora FILE          A LoRA adapter (GGUF): FILE, or FILE:SCALE for more or less of it; also several times.
   --flash-attn MODE    Flash attention: auto, on or off.
   --device-sampling MODE  Leave the choice of the likeliest tokens to the GPU: auto, on, or off, as where not given.

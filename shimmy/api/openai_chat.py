@@ -23,6 +23,8 @@ from shimmy.models.catalog import Entry
 from shimmy.models.served import ServedModel
 from shimmy.types import ChatParams, GenerateRequest
 
+Budget = Annotated[int, Meta(ge=-1, le=2**31 - 1)]
+_BUDGETS = ("reasoning_budget", "thinking_budget_tokens", "reasoning_budget_tokens")
 _KIND, _CHUNK, _PREFIX = "chat.completion", "chat.completion.chunk", "chatcmpl"
 
 
@@ -36,7 +38,9 @@ class ChatRequest(OpenAIFields, kw_only=True):
     logprobs, top_logprobs  of each token, and of the most likely ones at its place
     chat_template_kwargs    further variables for the model's template
     continue_final_message  the last message is the assistant's, and the beginning of the answer
-    reasoning_effort        for models that think: none, or what their template knows (low, medium, high)
+    reasoning_effort        for models that think: none, or what their template knows (minimal, low, medium, high)
+    reasoning_budget        most tokens that the answer thinks: 0 none, -1 no limit; absent, --reasoning-budget
+    thinking_budget_tokens, reasoning_budget_tokens    other names for it
     """
 
     messages: Annotated[list[ChatMessage], Meta(min_length=1, max_length=16384)]
@@ -47,7 +51,10 @@ class ChatRequest(OpenAIFields, kw_only=True):
     tool_choice: ToolChoice = None
     parallel_tool_calls: bool | None = None
     continue_final_message: bool | None = None
-    reasoning_effort: str | None = None
+    reasoning_effort: Annotated[str, Meta(max_length=32)] | None = None
+    reasoning_budget: Budget | None = None
+    thinking_budget_tokens: Budget | None = None
+    reasoning_budget_tokens: Budget | None = None
     chat_template_kwargs: dict[str, Any] | None = None
 
     def to_generate(self, entry: Entry) -> GenerateRequest:
@@ -80,8 +87,17 @@ class ChatRequest(OpenAIFields, kw_only=True):
             enable_thinking=_thinking(kwargs),
             reasoning_effort=self.reasoning_effort,
             template_kwargs=msgspec.json.encode(kwargs).decode() if kwargs else None,
+            reasoning_budget=self._budget(),
             continue_answer=self.continue_final_message is True,
         )
+
+
+    def _budget(self) -> int | None:
+        given = {name: value for name in _BUDGETS if (value := getattr(self, name)) is not None}
+        if len(set(given.values())) > 1:
+            names = list(given)
+            raise InvalidRequest(f"{' and '.join(names)} say different things: send one of them", param=names[0])
+        return next(iter(given.values()), None)
 
 
 class AnswerMessage(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -58,6 +58,7 @@ def load_command(
         log=config.verbose,
         chat_template=read_template(config.chat_template),
         cache_ram=config.cache_ram << 20,
+        reasoning_budget=config.reasoning_budget,
         adapters=[(str(adapter.path), adapter.scale) for adapter in config.lora],
         draft=draft,
     )

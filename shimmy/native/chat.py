@@ -191,7 +191,7 @@ def _request(
         "function": choice.name if isinstance(choice, FunctionChoice) else None,
         "parallel_tool_calls": params.parallel_tool_calls,
         "extract_reasoning": params.extract_reasoning,
-        "enable_thinking": params.enable_thinking is not False and params.reasoning_effort != "none",
+        "enable_thinking": _thinks(params),
         "add_generation_prompt": add_generation_prompt,
         "continue_answer": params.continue_answer,
         "json_schema": json_schema,
@@ -201,6 +201,12 @@ def _request(
         return msgspec.json.encode(request)
     except UnicodeEncodeError as error:  # a lone surrogate
         raise InvalidRequest(f"messages is not valid Unicode: {error.reason}", param="messages") from error
+
+
+def _thinks(params: ChatParams) -> bool:
+    if params.enable_thinking is not None:
+        return params.enable_thinking
+    return params.reasoning_effort != "none" and params.reasoning_budget != 0
 
 
 def _message(message: Message) -> dict[str, Any]:

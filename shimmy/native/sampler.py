@@ -12,7 +12,7 @@ from shimmy.errors import InvalidRequest
 from shimmy.native.ffi import assign_fields, check, ffi, library
 from shimmy.native.grammar import Grammar
 from shimmy.native.model import Model, encode_text
-from shimmy.types import SamplingParams, TokenLogprob
+from shimmy.types import Reasoning, SamplingParams, TokenLogprob
 
 # Fields that mean the same in native/shimmy.h, which has their ranges.
 _SAME = (
@@ -89,6 +89,23 @@ class Sampler:
                 len(opening),
                 ffi.new("int32_t[]", list(shown) or [0]),
                 len(shown),
+            )
+        )
+
+    def limit_reasoning(self, model: Model, reasoning: Reasoning, budget: int, closing: Sequence[int]) -> None:
+        """Each part of the answer that ``reasoning`` describes ends with the tokens ``closing`` once ``budget`` have been drawn."""
+        ends = [ffi.new("char[]", encode_text(end, "reasoning")) for end in reasoning.ends]
+        check(
+            library().shimmy_sampler_limit_reasoning(
+                self._handle,
+                model.handle,
+                encode_text(reasoning.start, "reasoning"),
+                ffi.new("char *[]", ends),
+                len(ends),
+                reasoning.begun,
+                budget,
+                ffi.new("int32_t[]", list(closing) or [0]),
+                len(closing),
             )
         )
 

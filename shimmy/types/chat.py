@@ -46,6 +46,7 @@ class ChatParams(msgspec.Struct, frozen=True, array_like=True):
     extract_reasoning    False: what the model thinks is part of the content
     enable_thinking      a variable that many templates know; None: as the template has it, which mostly is to think
     reasoning_effort     a variable that some templates know (low, medium, high); "none" is enable_thinking False
+    reasoning_budget     most tokens of each part in which the model thinks; 0: it does not, -1: no limit; None: the worker's default
     template_kwargs      further variables for the template, a JSON object as text
     continue_answer      the last message is the beginning of the answer
     """
@@ -57,4 +58,5 @@ class ChatParams(msgspec.Struct, frozen=True, array_like=True):
     enable_thinking: bool | None = None
     reasoning_effort: str | None = None
     template_kwargs: str | None = None
+    reasoning_budget: int | None = None
     continue_answer: bool = False

@@ -40,6 +40,7 @@ class LoadedModel(NamedTuple):
     lora        the set of adapters of a generation that names none
     speculates  generations guess their next tokens
     draft       guesses, too; the engine's alone
+    reasoning_budget    most tokens that an answer thinks where its request does not say; -1: no limit
     """
 
     model: Model
@@ -52,6 +53,7 @@ class LoadedModel(NamedTuple):
     lora: LoraSet = ()
     speculates: bool = False
     draft: Draft | None = None
+    reasoning_budget: int = -1
 
 
 def load(command: Load, send: Callable[[Report], None]) -> tuple[LoadedModel, Loaded]:
@@ -87,7 +89,19 @@ def load(command: Load, send: Callable[[Report], None]) -> tuple[LoadedModel, Lo
         )
         notes.append(f"the draft model {command.draft.name} is not used: {why}")
     grammars = GrammarCache(model)
-    loaded = LoadedModel(model, context, embeddings, chat, n_ctx, grammars, adapters, lora, speculates, draft)
+    loaded = LoadedModel(
+        model,
+        context,
+        embeddings,
+        chat,
+        n_ctx,
+        grammars,
+        adapters,
+        lora,
+        speculates,
+        draft,
+        command.reasoning_budget,
+    )
     if command.model.n_cpu_moe and not model.facts.n_expert:
         notes.append("this model has no experts that could be kept on the CPU")
     about = [adapter.facts for adapter in adapters]

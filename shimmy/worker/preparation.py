@@ -87,6 +87,8 @@ def _sampler(request: GenerateRequest, prompt: Prompt, loaded: LoadedModel) -> S
     try:
         if prompt.opening or prompt.shown:
             sampler.open_answer(prompt.opening, prompt.shown)
+        if prompt.limit is not None:
+            sampler.limit_reasoning(loaded.model, *prompt.limit)
         if loaded.speculates:
             sampler.look_up(tokens)
     except BaseException:

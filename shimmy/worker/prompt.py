@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import msgspec
+
 from shimmy.errors import InvalidRequest, TemplateFailed
 from shimmy.native.chat import ChatParser, Rendered
 from shimmy.native.grammar import Grammar
@@ -23,6 +25,7 @@ class Prompt(NamedTuple):
     opening  the tokens at the end that the grammar begins with
     shown    control tokens whose text the parser needs to see
     unheld   what of the request's JSON schema the grammar does not hold
+    limit    where the model thinks, most tokens of that, and the tokens that end it
     turns    how many tokens come before the first message that is no instruction, and before the last one, where that is known
     """
 
@@ -33,6 +36,7 @@ class Prompt(NamedTuple):
     opening: Sequence[int] = ()
     shown: Sequence[int] = ()
     turns: Sequence[int] = ()
+    limit: tuple[Reasoning, int, Sequence[int]] | None = None
     unheld: list[Unheld] = []  # noqa: RUF012 - nobody changes it
 
 
@@ -111,7 +115,8 @@ def _chat_prompt(request: GenerateRequest, loaded: LoadedModel) -> Prompt:
             rendered, unheld = schema.put_into(rendered)
             check_strict(request, unheld)
         prompt = _answered_by(rendered, parser, request, schema, loaded)._replace(unheld=unheld)
-        return prompt._replace(turns=_turns(prompt.tokens, request, loaded))
+        limit = _limit(rendered, chat, loaded)
+        return prompt._replace(turns=_turns(prompt.tokens, request, loaded), limit=limit)
     except BaseException:
         if parser is not None:
             parser.close()
@@ -137,6 +142,7 @@ def render_messages(
         )
     if not messages:
         raise InvalidRequest("messages is empty", param="messages")
+    chat = msgspec.structs.replace(chat, reasoning_budget=_budget(chat, loaded))
     try:
         return loaded.chat.render(messages, chat, json_schema=json_schema, add_generation_prompt=open_answer)
     except TemplateFailed as error:
@@ -173,7 +179,7 @@ def _answered_by(
             lazy=rendered.grammar_lazy,
             triggers=_triggers(loaded.model, rendered),
             preserved=sorted({*shown, *control}),
-            reasoning=_reasoning(rendered),
+            reasoning=_reasoning(rendered) if rendered.grammar_lazy else None,
         )
     except InvalidRequest as error:
         param = "tools" if request.chat.tools is not None else "json_schema"
@@ -181,9 +187,23 @@ def _answered_by(
     return Prompt(tokens, rendered.stops, grammar, parser, opening, shown)
 
 
+def _limit(rendered: Rendered, chat: ChatParams, loaded: LoadedModel) -> tuple[Reasoning, int, Sequence[int]] | None:
+    """Of a model whose template says how it thinks."""
+    budget, reasoning = _budget(chat, loaded), _reasoning(rendered)
+    if budget < 0 or reasoning is None:
+        return None
+    return reasoning, budget, loaded.model.tokenize(reasoning.ends[0], add_special=False)
+
+
+def _budget(chat: ChatParams, loaded: LoadedModel) -> int:
+    if chat.reasoning_budget is not None:
+        return chat.reasoning_budget
+    return 0 if chat.reasoning_effort == "none" else loaded.reasoning_budget
+
+
 def _reasoning(rendered: Rendered) -> Reasoning | None:
-    """Where words that call a tool are only thought of."""
-    if not rendered.grammar_lazy or not rendered.thinking_start or not rendered.thinking_ends:
+    """Where the model thinks, and words that call a tool are only thought of."""
+    if not rendered.thinking_start or not rendered.thinking_ends:
         return None
     last_end = max(rendered.opening.rfind(end) for end in rendered.thinking_ends)
     begun = rendered.opening.rfind(rendered.thinking_start) > last_end

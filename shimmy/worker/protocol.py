@@ -52,6 +52,7 @@ class Load(msgspec.Struct, frozen=True, array_like=True, tag="load"):
     template_timeout_s  the longest time a chat template may take
     adapters            LoRA adapters beside the model: (path, scale)
     chat_template       in place of the model's own
+    reasoning_budget    most tokens that an answer thinks where its request does not say; -1: no limit
     cache_ram           most bytes of the host's memory for prefixes that had to leave the KV cache
     draft               the model that guesses for this one
     """
@@ -66,6 +67,7 @@ class Load(msgspec.Struct, frozen=True, array_like=True, tag="load"):
     adapters: list[tuple[str, float]] = []
     chat_template: str | None = None
     cache_ram: int = 0
+    reasoning_budget: int = -1
     draft: DraftFile | None = None
 
 

@@ -49,6 +49,9 @@ NULL_CALLS: dict[str, Callable[[], int]] = {
     "sampler_new": lambda: library().shimmy_sampler_new(ffi.NULL, ffi.NULL, ffi.NULL, 0, ffi.NULL),
     "sampler_sample": lambda: library().shimmy_sampler_sample(ffi.NULL, ffi.NULL, 0, ffi.NULL),
     "sampler_look_up": lambda: library().shimmy_sampler_look_up(ffi.NULL, ffi.NULL, 0),
+    "sampler_limit_reasoning": lambda: library().shimmy_sampler_limit_reasoning(
+        ffi.NULL, ffi.NULL, ffi.NULL, ffi.NULL, 0, False, 0, ffi.NULL, 0
+    ),
     "sampler_propose": lambda: library().shimmy_sampler_propose(ffi.NULL, 1, ffi.NULL, ffi.NULL, ffi.NULL),
     "sampler_survivors": lambda: library().shimmy_sampler_survivors(
         ffi.NULL, ffi.NULL, 0, ffi.NULL, ffi.NULL, ffi.NULL

@@ -6,6 +6,7 @@ import json
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from shimmy.errors import InvalidRequest
@@ -18,7 +19,7 @@ from tests.native.allowed import draw
 from tests.native.conversations import NO_TEMPLATES, TEMPLATES
 from tests.tiny.models import write_llama
 from tests.tiny.vocabulary import EOS, byte_pair_tokens
-from tests.worker.running import collect, load_command, ready, run
+from tests.worker.running import GREEDY, collect, load_command, ready, run, started
 
 TOOLS = json.dumps(
     [
@@ -115,6 +116,34 @@ def test_a_call_that_is_only_thought_of_is_left_alone(tmp_path: Path) -> None:
     for part in (loaded.chat, loaded.context, loaded.model):
         assert part is not None
         part.close()
+
+
+@pytest.mark.skipif(not THINKING.exists(), reason=NO_TEMPLATES)
+def test_thinking_is_bounded_by_the_request_or_else_by_the_setting(tmp_path: Path) -> None:
+    path = write_llama(tmp_path / "thinks.gguf", chat_template=THINKING.read_text(encoding="utf-8"))
+    thinks = [*ASKED, Message("assistant", "", reasoning="I")]
+
+    async def body() -> None:
+        async with started() as worker:
+            await worker.load(msgspec.structs.replace(load_command(path), reasoning_budget=9))
+
+            async def answer(number: int, budget: int | None) -> tuple[str, str]:
+                chat = ChatParams(continue_answer=True, reasoning_budget=budget)
+                asked = GenerateRequest(number, messages=thinks, max_tokens=40, sampling=GREEDY, chat=chat)
+                events = [event async for event in worker.generate(asked) if not isinstance(event, Progress)]
+                return "".join(event.reasoning for event in events), "".join(event.text for event in events)
+
+            endless, nothing = await answer(1, -1)
+            assert endless
+            assert not nothing
+            for number, budget in enumerate((None, 4), start=2):
+                reasoning, content = await answer(number, budget)
+                assert endless.startswith(reasoning)
+                assert 0 < len(reasoning) < len(endless) / 2
+                assert content
+            assert len((await answer(4, 4))[0]) < len((await answer(5, None))[0])
+
+    run(body())
 
 
 @pytest.mark.skipif(not HERMES.exists(), reason=NO_TEMPLATES)
