@@ -12,7 +12,12 @@ _ACTION: dict[Kind, str] = {
     "known": "_shimmy_known",
     "words": "",
 }
-_NAMES = r"""_shimmy_names() { local -a names; names=(${(f)"$(_call_program names ${(q)words[1]} completion $1 2>/dev/null)"}); compadd -a names; }
+_NAMES = r"""# The last argument says which names; what _alternative puts before it is for compadd.
+_shimmy_names() {
+  local -a names
+  names=(${(f)"$(_call_program names ${(q)words[1]} completion ${argv[-1]} 2>/dev/null)"})
+  compadd "${(@)argv[1,-2]}" -a names
+}
 _shimmy_models() { _alternative 'models:model:_shimmy_names models' 'files:file:_files -g "*.gguf(-.)"'; }
 _shimmy_stored() { _shimmy_names stored; }
 _shimmy_known() { _alternative 'models:model:_shimmy_names known' 'files:file:_files -g "*.gguf(-.)"'; }

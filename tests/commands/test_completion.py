@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pty
 import shlex
 import shutil
 import subprocess
@@ -28,6 +30,20 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
 """
 
 
+# For an interactive zsh: what its completion system is given goes to a file, and the first completion ends it.
+_ZSH = r"""
+autoload -Uz compinit; compinit -u -D
+compadd() {
+    if [[ ${@[1,(i)(-|--)]} == *-(O|A|D)\ * ]]; then builtin compadd "$@"; return $?; fi
+    local -a hits
+    builtin compadd -A hits "$@"
+    (( $#hits )) && print -rl -- $hits >> $FOUND
+    builtin compadd "$@"
+}
+over() { exit; }
+comppostfuncs=( over )
+eval "$(shimmy completion zsh)"
+"""
 Shell = Callable[..., set[str]]
 
 
@@ -78,7 +94,26 @@ def fish(folder: Path, *words: str) -> set[str]:
     return {line.split("\t")[0] for line in ask(folder, ["fish", "--no-config", "-c", script])}
 
 
-@pytest.fixture(params=[bash, fish])
+def zsh(folder: Path, *words: str) -> set[str]:
+    (folder / "init.zsh").write_text(_ZSH)
+    (folder / "found").write_text("")
+    environ = {**environ_of(folder), "FOUND": str(folder / "found")}
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        ["zsh", "-f", "-i"], stdin=theirs, stdout=theirs, stderr=theirs, env=environ, cwd=folder, start_new_session=True
+    )
+    os.close(theirs)
+    os.write(ours, f"source ./init.zsh\n{' '.join(words)}\t".encode())
+    said = b""
+    with contextlib.suppress(OSError):  # the other end is closed
+        while piece := os.read(ours, 4096):
+            said += piece
+    os.close(ours)
+    assert process.wait(60) == 0, said
+    return set((folder / "found").read_text().split())
+
+
+@pytest.fixture(params=[bash, zsh, fish])
 def shell(request: pytest.FixtureRequest) -> Shell:
     if shutil.which(request.param.__name__) is None:
         pytest.skip(f"{request.param.__name__} is not installed")
