@@ -17,6 +17,7 @@ from shimmy.engine.drafting import Drafting
 from shimmy.engine.engine import Engine
 from shimmy.engine.pacer import Pacer
 from shimmy.engine.prices import Prices
+from shimmy.engine.scheduler import Part
 from shimmy.engine.sequence import Sequence
 from shimmy.engine.speculation import LENGTHS
 from shimmy.engine.spill import unlimited
@@ -100,7 +101,7 @@ class RunningEngine:
         speculate: bool = False,
         draft: Draft | None = None,
     ) -> None:
-        """``checked``: ids, cells and counts are looked at before each step but the repeated ones."""
+        """``checked``: ids, cells and counts are looked at around each step; steps that are streamed count as one."""
         self.model = model
         self.context = context
         self.n_ctx = n_ctx or context.facts.n_ctx_seq
@@ -108,6 +109,7 @@ class RunningEngine:
         self.at_events: dict[int, Callable[[], object]] = {}
         self._n_emitted = 0
         self.n_streamed = 0  # steps that came as a frame
+        self.n_checked = 0
         self._events: SimpleQueue[list[Event] | BaseException] = SimpleQueue()
         self.engine = Engine(
             model,
@@ -128,7 +130,7 @@ class RunningEngine:
             pacer.observe(64, 0, 1.0)
             self.engine._scheduler.pacer = pacer
         if checked:
-            self._check_before_steps()
+            self._check_around_steps()
         self._thread = threading.Thread(target=self._run, name="engine")
 
     def _run(self) -> None:
@@ -177,17 +179,22 @@ class RunningEngine:
         for sequence in scheduler.running:
             assert self.context.seq_range(sequence.seq_id)[1] == sequence.n_past - 1
 
-    def _check_before_steps(self) -> None:
+    def _check_around_steps(self) -> None:
         scheduler = self.engine._scheduler
-        admit = scheduler.admit
+        admit, step = scheduler.admit, self.engine._step
 
-        def checked(now: float) -> list[Sequence]:
-            self.check()
+        def admit_checked(now: float) -> list[Sequence]:
             entered = admit(now)
             self.check()
             return entered
 
-        scheduler.admit = checked  # type: ignore[method-assign]
+        def step_checked(parts: list[Part]) -> None:
+            step(parts)
+            self.n_checked += 1
+            self.check()
+
+        scheduler.admit = admit_checked  # type: ignore[method-assign]
+        self.engine._step = step_checked  # type: ignore[method-assign]
 
     def submit(
         self,

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from shimmy.native.context import Context
 from shimmy.native.model import Model
 from shimmy.types import SamplingParams
 from tests.contexts import MakeContext
+from tests.engine.interleaving import assert_undisturbed, interleave
 from tests.engine.running import (
     GREEDY,
+    Answer,
+    Plain,
     RunningEngine,
     assert_same_greedy,
     generate_plainly,
@@ -70,19 +75,24 @@ def test_guesses_take_whole_rows_and_leave_the_text_as_it_is(
             assert answer.finished.timings.draft_n_accepted > 0
 
 
-def test_an_abort_leaves_the_others_as_they_are(wide_llama: Model, make_context: MakeContext, context: Context) -> None:
-    prompts = [random_prompt(wide_llama, 10, n) for n in range(3)]
-    engine = RunningEngine(wide_llama, context)
-    engine.at_events[8] = lambda: engine.engine.abort(2)
-    with running(engine):
-        answers = [engine.submit(prompt, max_tokens=80) for prompt in prompts]
-        engine.wait(*answers)
-        again = engine.ask(prompts[1], max_tokens=20)
-    assert answers[1].finished.reason == "cancelled"
+@pytest.mark.parametrize("seed", range(2))
+def test_submits_and_aborts_leave_the_others_as_they_are(
+    wide_llama: Model, make_context: MakeContext, context: Context, seed: int
+) -> None:
+    choose = random.Random(seed)
     plain = make_context(wide_llama, n_ctx=512, **WIDE)
-    for answer, prompt, n in ((answers[0], prompts[0], 80), (answers[2], prompts[2], 80), (again, prompts[1], 20)):
-        reference = generate_plainly(wide_llama, plain, prompt, n)
-        assert_same_greedy(answer.tokens, reference, whole=answer.finished.reason == "length")
+    prompts = [random_prompt(wide_llama, 10 + n, n) for n in range(4)]
+    cases = [(prompt, generate_plainly(wide_llama, plain, prompt, 40)) for prompt in prompts]
+    with running(RunningEngine(wide_llama, context, checked=True)) as engine:
+
+        def submit() -> list[tuple[Answer, Plain]]:
+            prompt, reference = choose.choice(cases)
+            sampling = choose.choice([GREEDY, WITH_LOGPROBS])
+            return [(engine.submit(prompt, sampling, max_tokens=choose.randint(1, 40)), reference)]
+
+        started = interleave(engine, choose, submit, keeper=prompts[0])
+    assert len(started) == 14
+    assert_undisturbed(started)
 
 
 def test_preempted_sequences_go_on_where_they_were(wide_llama: Model, make_context: MakeContext) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -12,7 +13,10 @@ from shimmy.engine.draft import Draft
 from shimmy.native.model import Model
 from shimmy.types import ModelParams, SamplingParams
 from tests.contexts import MakeContext
+from tests.engine.interleaving import assert_undisturbed, interleave
 from tests.engine.running import (
+    Answer,
+    Plain,
     RunningEngine,
     assert_same_greedy,
     drafting,
@@ -137,3 +141,26 @@ def test_a_draft_that_cannot_compute_costs_no_answer(llama: Model, make_context:
         answers = [engine.submit([*prompt, *prompt] * 8, max_tokens=20) for _ in range(4)]
         engine.wait(*answers, engine.submit(prompt, max_tokens=60))
     assert_same_greedy(engine.answers[5].tokens, plain, close=0.06)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_submits_and_aborts_at_any_point_change_nobody_s_text(
+    target: Model, stranger: Model, make_context: MakeContext, seed: int
+) -> None:
+    choose = random.Random(seed)
+    context = make_context(target, n_ctx=2048 if seed else 600, n_seq_max=4, n_rows_max=32, **WIDE)
+    prompts = [random_prompt(target, length, seed=length) for length in (5, 150, 17, 64)]
+    cases = [(prompt, generate_plainly(target, context, prompt, 30)) for prompt in prompts]
+    draft = make_draft(make_context, stranger if seed == 2 else target, window=128)
+    engine = drafting(target, context, draft, small_slices=seed == 1, checked=True)
+
+    def submit() -> list[tuple[Answer, Plain]]:
+        prompt, reference = choose.choice(cases)
+        cached = choose.random() < 0.8
+        return [(engine.submit(prompt, max_tokens=choose.randint(1, 30), cache_prompt=cached), reference)]
+
+    with running(engine):
+        started = interleave(engine, choose, submit, keeper=prompts[0], rounds=8, tokens_at_once=8)
+    assert len(started) == 8
+    assert engine.engine.stats().tokens_drafted
+    assert_undisturbed(started)

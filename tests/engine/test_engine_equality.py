@@ -9,6 +9,7 @@ import pytest
 from shimmy.native.context import Context
 from shimmy.native.model import Model
 from tests.contexts import MakeContext
+from tests.engine.interleaving import assert_undisturbed, interleave
 from tests.engine.running import (
     Answer,
     Plain,
@@ -56,52 +57,26 @@ def test_six_requests_together_say_what_each_says_alone(
                 assert cache_prompt or answer.finished.usage.cached_tokens == 0
 
 
-def interleave(
-    engine: RunningEngine, cases: list[tuple[list[int], Plain]], seed: int
-) -> list[tuple[Answer, Plain, bool]]:
-    """Submits and aborts at random points of the engine's work; each answer with its reference and whether it was aborted."""
-    choose = random.Random(seed)
-    started: list[tuple[Answer, Plain, bool]] = []
-    at = 0
-    for _ in range(14):
-        prompt, reference = choose.choice(cases)
-        aborted = choose.random() < 0.4
-
-        def submit(prompt: list[int] = prompt, reference: Plain = reference, aborted: bool = aborted) -> None:
-            n = choose.randint(1, N_TOKENS)
-            answer = engine.submit(prompt, max_tokens=n, cache_prompt=choose.random() < 0.8)
-            started.append((answer, reference, aborted))
-
-        def abort() -> None:
-            for answer, _, doomed in started:
-                if doomed:
-                    engine.abort(answer)
-
-        at += 1
-        engine.at_events[at] = submit
-        at += choose.randint(1, 4)
-        engine.at_events[at] = abort
-    keeper = engine.submit(cases[0][0], max_tokens=at + 1)  # gives an event with each of its tokens
-    engine.wait(keeper)
-    engine.wait(*(answer for answer, _, _ in started))
-    return started
-
-
 @pytest.mark.parametrize("seed", range(4))
 def test_submits_and_aborts_at_any_point_change_nobody_else_s_text(
     wide_decoder: Model, make_context: MakeContext, seed: int
 ) -> None:
+    choose = random.Random(seed)
     context = make_context(wide_decoder, n_ctx=2048, n_seq_max=4, **WIDE)
     cases = prompts_and_references(wide_decoder, context, LENGTHS)
+    parallel = 3 if seed % 2 else 4
     with running(
-        RunningEngine(wide_decoder, context, parallel=3 if seed % 2 else 4, small_slices=bool(seed % 2))
+        RunningEngine(wide_decoder, context, parallel=parallel, small_slices=bool(seed % 2), checked=True)
     ) as engine:
-        answers = interleave(engine, cases, seed)
-    assert len(answers) == 14
-    for answer, reference, doomed in answers:
-        assert_same_greedy(answer.tokens, reference, whole=False)
-        assert answer.finished.reason == "cancelled" or len(answer.tokens) == answer.sequence.max_tokens
-        assert answer.finished.reason in ({"cancelled", "length"} if doomed else {"length"})
+
+        def submit() -> list[tuple[Answer, Plain]]:
+            prompt, reference = choose.choice(cases)
+            n, cached = choose.randint(1, N_TOKENS), choose.random() < 0.8
+            return [(engine.submit(prompt, max_tokens=n, cache_prompt=cached), reference)]
+
+        started = interleave(engine, choose, submit, keeper=cases[0][0])
+    assert len(started) == 14
+    assert_undisturbed(started)
 
 
 @pytest.mark.parametrize("kind", ["llama", "swa", "recurrent", "hybrid"])  # a router may change its mind: no moe

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from shimmy.native.context import Context, Run
 from shimmy.native.model import Model
 from shimmy.types import SamplingParams
 from tests.contexts import MakeContext
+from tests.engine.interleaving import assert_undisturbed, interleave
 from tests.engine.running import (
     Answer,
     Plain,
@@ -108,35 +110,24 @@ def test_shared_prompts_that_come_and_go_at_any_point_change_nobody_s_text(
     with running(
         RunningEngine(wide_decoder, context, parallel=parallel, small_slices=True, cache_ram=cache_ram, checked=True)
     ) as engine:
-        started: list[tuple[Answer, Plain, bool]] = []
 
-        def submit() -> None:
+        def submit() -> Iterator[tuple[Answer, Plain]]:
             for _ in range(choose.randint(1, 3)):
                 prompt, reference = choose.choice(cases)
-                n = choose.randint(1, N_TOKENS)
-                cached = choose.random() < 0.9
-                answer = engine.submit(prompt, max_tokens=n, cache_prompt=cached, progress=True)
-                started.append((answer, reference, choose.random() < 0.4))
+                n, cached = choose.randint(1, N_TOKENS), choose.random() < 0.9
+                yield engine.submit(prompt, max_tokens=n, cache_prompt=cached, progress=True), reference
 
-        def abort() -> None:
-            for answer, _, doomed in started:
-                if doomed:
-                    engine.abort(answer)
-
-        at = 0
-        for _ in range(12):
-            at += choose.randint(1, 3)
-            engine.at_events[at] = submit
-            at += choose.randint(1, 3)
-            engine.at_events[at] = abort
-        keeper = engine.submit(cases[0][0], SamplingParams(temperature=0, n_logprobs=0), max_tokens=at + 1)
-        engine.wait(keeper)
-        engine.wait(*(answer for answer, _, _ in started))
+        started = interleave(
+            engine,
+            choose,
+            submit,
+            keeper=cases[0][0],
+            keeper_sampling=SamplingParams(temperature=0, n_logprobs=0),
+            rounds=12,
+            most_between=3,
+        )
     assert len(started) >= 12
-    for answer, reference, doomed in started:
-        assert_same_greedy(answer.tokens, reference, whole=False)
-        assert answer.finished.reason in ({"cancelled", "length"} if doomed else {"length"})
-        assert answer.finished.reason == "cancelled" or len(answer.tokens) == answer.sequence.max_tokens
+    assert_undisturbed(started)
 
 
 def test_shared_prompts_in_a_cache_too_small_for_them_all_say_the_right_text(

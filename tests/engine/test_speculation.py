@@ -16,6 +16,7 @@ from shimmy.native.grammar import Grammar
 from shimmy.native.model import Model
 from shimmy.types import ModelParams, SamplingParams
 from tests.contexts import MakeContext
+from tests.engine.interleaving import assert_undisturbed, interleave
 from tests.engine.running import (
     Answer,
     Plain,
@@ -47,8 +48,8 @@ def cases_of(model: Model, context: Context, *, seed: int = 0, n: int = N_TOKENS
     """Prompts, what follows them, and a guess of that in which one token in eight is another one."""
     choose = random.Random(seed)
     cases = []
-    for length in LENGTHS:
-        prompt = random_prompt(model, length, seed=length)
+    prompts = [random_prompt(model, length, seed=length) for length in LENGTHS]
+    for prompt in (*prompts, [*prompts[1][:120], *prompts[3][:30]]):
         reference = generate_plainly(model, context, prompt, n)
         hint = [token if choose.random() < 0.88 else choose.randrange(3, 60) for token in reference.tokens]
         cases.append((prompt, reference, hint))
@@ -77,47 +78,31 @@ def test_greedy_texts_are_the_same_alone_and_together(wide_attention: Model, mak
 def test_submits_and_aborts_at_any_point_change_nobody_s_text(
     wide_attention: Model, make_context: MakeContext, seed: int
 ) -> None:
-    """In a small cache some are paused and computed again; the engine's own check looks at ids and cells at the end."""
+    """Some prompts begin like others; in a small cache some are paused and computed again."""
     choose = random.Random(seed)
     n_ctx = 400 if seed % 2 else 2048
     context = make_context(wide_attention, n_ctx=n_ctx, n_seq_max=4, n_rows_max=32, **WIDE)
     cases = cases_of(wide_attention, context, seed=seed)
-    started: list[tuple[Answer, Plain, bool]] = []
-    with running(speculating(wide_attention, context, small_slices=seed % 3 == 0)) as engine:
+    engine = speculating(wide_attention, context, small_slices=seed % 3 == 0, checked=True)
 
-        def submit() -> None:
-            prompt, reference, hint = choose.choice(cases)
-            answer = engine.submit(
-                prompt,
-                SamplingParams(temperature=0, n_logprobs=choose.choice([None, 2])),
-                max_tokens=choose.randint(1, N_TOKENS),
-                cache_prompt=choose.random() < 0.8,
-                stops=choose.choice([(), ("e",), ("never said",)]),
-                hint=hint if choose.random() < 0.8 else None,
-            )
-            started.append((answer, reference, choose.random() < 0.3))
+    def submit() -> list[tuple[Answer, Plain]]:
+        prompt, reference, hint = choose.choice(cases)
+        answer = engine.submit(
+            prompt,
+            SamplingParams(temperature=0, n_logprobs=choose.choice([None, 2])),
+            max_tokens=choose.randint(1, N_TOKENS),
+            cache_prompt=choose.random() < 0.8,
+            stops=choose.choice([(), ("e",), ("never said",)]),
+            hint=hint if choose.random() < 0.8 else None,
+        )
+        return [(answer, reference)]
 
-        def abort() -> None:
-            for answer, _, doomed in started:
-                if doomed:
-                    engine.abort(answer)
-
-        at = 0
-        for _ in range(16):
-            at += choose.randint(1, 5)
-            engine.at_events[at] = submit
-            at += choose.randint(1, 5)
-            engine.at_events[at] = abort
-        keeper = engine.submit(cases[0][0], max_tokens=at + 1)  # gives an event with each of its tokens
-        engine.wait(keeper)
-        engine.wait(*(answer for answer, _, _ in started))
+    with running(engine):
+        started = interleave(engine, choose, submit, keeper=cases[0][0], rounds=16, most_between=5, doomed=0.3)
     assert len(started) == 16
+    assert engine.n_checked > 40
     assert engine.engine.stats().tokens_accepted
-    for answer, reference, doomed in started:
-        assert_same_greedy(answer.tokens, reference, whole=False)
-        assert doomed or answer.finished.reason in {"stop", "length"}
-        if answer.finished.reason == "length":
-            assert len(answer.tokens) == answer.sequence.max_tokens
+    assert_undisturbed(started, stops=True)
 
 
 def test_sampled_texts_are_those_of_the_same_seed(wide_llama: Model, make_context: MakeContext) -> None:
