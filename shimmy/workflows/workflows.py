@@ -59,11 +59,16 @@ class Workflows:
                 raise wrong(name, f"it is {asked:g}; {most:g} are allowed (workflow_{name})")
         return workflow
 
+    async def check_all(self, given: object, context: Mapping[str, Any]) -> Workflow:
+        """The same, and that the inputs fit the schema that was given for them. Raises ServerBusy, too."""
+        workflow = self.check(given, context)
+        await self._means.check_inputs(workflow)
+        return workflow
+
     async def begin(self, given: object, context: Mapping[str, Any], client: str) -> ActiveRun:
         """Check a workflow and run it. Raises InvalidRequest naming the place, ServerBusy, StoreFailed."""
         self._check_place()
-        workflow = self.check(given, context)
-        await self._means.check_inputs(workflow)
+        workflow = await self.check_all(given, context)
         request = encode({"workflow": given, "context": context}, _MOST_REQUEST)
         now = time.time()
         fields = workflow.fields
