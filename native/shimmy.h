@@ -112,6 +112,12 @@ SHIMMY_API int32_t shimmy_model_load(const char * path, const shimmy_model_param
                                      void * user, shimmy_model ** out);
 SHIMMY_API void shimmy_model_free(shimmy_model * model);
 
+// The same without weights, to measure before loading: contexts made of it say in their facts what memory they would take, and must
+// not be used for anything else. Where `n_vocab` is above 0 the vocabulary is left out, too, and has that many tokens without a name;
+// `architecture` is the file's general.architecture.
+SHIMMY_API int32_t shimmy_model_outline(const char * path, const shimmy_model_params * params, const char * architecture,
+                                        int32_t n_vocab, shimmy_model ** out);
+
 // What llama.cpp knows of the model, as JSON (shimmy/native/model.py: ModelFacts names the fields).
 SHIMMY_API int32_t shimmy_model_facts(const shimmy_model * model, char ** out);
 

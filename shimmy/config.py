@@ -47,6 +47,9 @@ class Config(NamedTuple):
     main_gpu: int
     cpu_moe: bool
     n_cpu_moe: int
+    require_gpu: bool
+    memory_limit: int
+    gpu_memory_limit: int
     lora: tuple[AdapterFile, ...]
     batch: int
     ubatch: int

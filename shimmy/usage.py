@@ -111,6 +111,9 @@ Options of loading a model, [options] above:
   --main-gpu N         Which of the GPUs has all of the model with --split-mode none; 0 where not given.
   --cpu-moe            Keep the experts of a mixture in the CPU's memory.
   --n-cpu-moe N        The same for the first N layers.
+  --require-gpu        Refuse a model that would not run wholly on GPUs.
+  --memory-limit N     MiB of the host's memory for all models together, and
+  --gpu-memory-limit N  of each GPU's; 0, where not given: what is free.
   --chat-template FILE  A chat template (Jinja) in place of the model's own.
   --reasoning-budget N  Tokens that an answer may think before it must come to the point; -1, where not given: no limit.
   --lora FILE          A LoRA adapter (GGUF): FILE, or FILE:SCALE for more or less of it; also several times.

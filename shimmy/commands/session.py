@@ -11,10 +11,10 @@ from typing import NamedTuple
 from shimmy.config import Config
 from shimmy.errors import ModelFailed
 from shimmy.models.catalog import Entry
-from shimmy.models.check import check_model_file
 from shimmy.models.draft import find_draft
-from shimmy.models.launch import load_command
+from shimmy.models.launch import examine, load_command
 from shimmy.models.metadata import ModelMetadata
+from shimmy.models.room import Room
 from shimmy.worker.birth import NewWorker
 from shimmy.worker.client import WorkerClient
 from shimmy.worker.protocol import Loaded
@@ -37,7 +37,7 @@ async def open_session(config: Config, entry: Entry, new: NewWorker | None = Non
 
     Raises InvalidModelFile before a worker sees the file, ModelFailed, InsufficientMemory, WorkerDied.
     """
-    metadata = check_model_file(entry.path)
+    metadata, outline = examine(entry.path)
     draft = find_draft(config)
     worker = WorkerClient()
     await worker.start(new, show_log=config.verbose)
@@ -45,8 +45,10 @@ async def open_session(config: Config, entry: Entry, new: NewWorker | None = Non
     showing = asyncio.create_task(progress.run())
     try:
         try:
-            command = load_command(config, entry.path, metadata, parallel=1, n_seq_max=1, draft=draft)
-            loaded = await asyncio.wait_for(worker.load(command, progress.show), config.load_timeout_s)
+            command = load_command(config, entry.path, metadata, parallel=1, n_seq_max=1, draft=draft, outline=outline)
+            async with asyncio.timeout(config.load_timeout_s):
+                place = await Room.configured(config).take(entry.id, worker, command)
+                loaded = await worker.load(place.command(command), progress.show)
         except TimeoutError:
             raise ModelFailed(
                 f"{entry.id} did not load within {config.load_timeout_s:g} s: set SHIMMY_LOAD_TIMEOUT_S higher"

@@ -49,6 +49,11 @@ def check_model_file(path: Path) -> ModelMetadata:
     Takes about 50 ms more than read_metadata for a vocabulary of 262,144 tokens. Of a model in several files give
     the first; the others are checked too. Raises InvalidModelFile with the first thing that is wrong.
     """
+    return checked(path)[1]
+
+
+def checked(path: Path) -> tuple[Header, ModelMetadata]:
+    """As ``check_model_file``, with the header."""
     header = read_header(path)
     metadata = describe(path, header)
     not_a_model = {
@@ -73,7 +78,7 @@ def check_model_file(path: Path) -> ModelMetadata:
         raise InvalidModelFile(str(path), reason)
     if metadata.split_count > 1:
         _check_other_parts(path, metadata)
-    return metadata
+    return header, metadata
 
 
 def _wrong_alignment(header: Header) -> Iterator[str]:

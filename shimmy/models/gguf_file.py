@@ -91,13 +91,14 @@ class Tensor(NamedTuple):
 
 
 class Header(NamedTuple):
-    """All that is said before the weights begin. ``types`` are the GGUF types of the values."""
+    """All that is said before the weights begin. ``types`` are the GGUF types of the values; at ``tensors_end`` the last tensor was named."""
 
     version: int
     values: dict[str, Value]
     types: dict[str, int]
     tensors: list[Tensor]
     alignment: int
+    tensors_end: int
     data_start: int
     file_size: int
 
@@ -176,7 +177,7 @@ class _Reader:
                 raise self._wrong(f"has the tensor {tensor.name!r} twice")
             tensors[tensor.name] = tensor
         data_start = -(-self.position // alignment) * alignment
-        return Header(version, values, types, list(tensors.values()), alignment, data_start, self._size)
+        return Header(version, values, types, list(tensors.values()), alignment, self.position, data_start, self._size)
 
     def _preamble(self) -> int:
         if self._size == 0:

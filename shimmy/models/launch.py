@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 from shimmy.config import Config
 from shimmy.errors import UsageError
+from shimmy.models.check import checked
 from shimmy.models.metadata import ModelMetadata
+from shimmy.models.outline import outline_of
 from shimmy.types import ContextParams, ModelParams
 from shimmy.worker.protocol import DraftFile, Load
 
 _MAX_STEP_S = 0.1  # the longest step while others decode
+
+
+class Examined(NamedTuple):
+    """A model file that was found good. ``outline``: models/outline.py; None: of a model in several files."""
+
+    metadata: ModelMetadata
+    outline: bytes | None
+
+
+def examine(path: Path) -> Examined:
+    """Check the model at ``path`` (models/check.py) and take its outline. Raises InvalidModelFile."""
+    header, metadata = checked(path)
+    return Examined(metadata, outline_of(path, header) if metadata.split_count <= 1 else None)
 
 
 def load_command(
@@ -21,10 +37,12 @@ def load_command(
     parallel: int,
     n_seq_max: int = 0,
     draft: DraftFile | None = None,
+    outline: bytes | None = None,
 ) -> Load:
     """What a worker needs to know to load the model at ``path`` as configured.
 
-    ``parallel``: sequences at work at once; ``n_seq_max``: sequence ids, at work or cached; 0: by the kind of memory. ``draft``: models/draft.py.
+    ``parallel``: sequences at work at once; ``n_seq_max``: sequence ids, at work or cached; 0: by the kind of memory. ``draft``:
+    models/draft.py; ``outline``: as examined.
     Raises UsageError where the chat template that is configured cannot be read.
     """
     return Load(
@@ -61,6 +79,10 @@ def load_command(
         reasoning_budget=config.reasoning_budget,
         adapters=[(str(adapter.path), adapter.scale) for adapter in config.lora],
         draft=draft,
+        outline=outline,
+        architecture=metadata.architecture,
+        n_vocab=metadata.vocabulary_size or 0,
+        size_bytes=metadata.file_size,
     )
 
 

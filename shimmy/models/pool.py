@@ -16,6 +16,7 @@ from shimmy.errors import InvalidModelFile, ModelNotFound, ServerBusy
 from shimmy.models.catalog import BY_PATH, Catalog, Entry, by_name
 from shimmy.models.discovery import look_again
 from shimmy.models.names import DEFAULT, unaliased
+from shimmy.models.room import Room
 from shimmy.models.served import ServedModel
 from shimmy.models.spare import SpareWorker
 from shimmy.models.stamp import stamp_of
@@ -43,6 +44,7 @@ class ModelPool:
         self._config = config
         self.spare = SpareWorker(keep=config.spare_worker == "on", show_log=config.verbose, first=first)
         self._served: dict[str, ServedModel] = {}
+        self.room = Room.configured(config, residents=lambda: list(self._served.values()))
         self._named: list[str] = []  # ids of the models that were named when the server was started
         self._pinned: set[str] = set()  # ids of those whose file never changes with the folders
         self._catalog = Catalog(config)
@@ -212,7 +214,7 @@ class ModelPool:
         if served is None:
             if self._closed:
                 raise ServerBusy("the server is stopping", retry_after=1)
-            served = self._served[entry.id] = ServedModel(entry, self._config, self.spare)
+            served = self._served[entry.id] = ServedModel(entry, self._config, self.spare, self.room)
         elif not self._keeps_its_file(served):
             served.entry = entry  # its file may be another one now
         return served

@@ -13,12 +13,12 @@ from shimmy.config import Config
 from shimmy.errors import InvalidRequest, ModelFailed, ServerBusy, ShimmyError, UsageError, WorkerDied
 from shimmy.models.admission import Admission
 from shimmy.models.catalog import Entry
-from shimmy.models.check import check_model_file
 from shimmy.models.draft import find_draft
 from shimmy.models.failures import Failures
 from shimmy.models.heartbeat import death_of
 from shimmy.models.keeping import ON_DEMAND_S, Keeping
-from shimmy.models.launch import load_command, read_template
+from shimmy.models.launch import examine, load_command, read_template
+from shimmy.models.room import Place, Room
 from shimmy.models.spare import SpareWorker
 from shimmy.models.stamp import stamp_of
 from shimmy.types import ModelStatus
@@ -34,12 +34,21 @@ _ids = count(1)
 class ReadyModel:
     """What a request has while it has a place: the worker and what it loaded."""
 
-    __slots__ = ("entry", "loaded", "worker")
+    __slots__ = ("entry", "loaded", "place", "worker")
 
-    def __init__(self, entry: Entry, worker: WorkerClient, loaded: Loaded) -> None:
+    def __init__(self, entry: Entry, worker: WorkerClient, loaded: Loaded, place: Place) -> None:
         self.entry = entry
         self.worker = worker
         self.loaded = loaded
+        self.place = place
+
+    async def end(self, why: str) -> None:
+        """End the worker; then its memory is others'. Twice is allowed."""
+        self.place.leaving = True
+        try:
+            await self.worker.close(why)
+        finally:
+            self.place.release()
 
     @staticmethod
     def next_id() -> int:
@@ -53,14 +62,18 @@ class ServedModel:
     A worker that dies takes its requests with it, and the next request starts another, unless its failures forbid it.
     """
 
-    def __init__(self, entry: Entry, config: Config, spare: SpareWorker | None = None) -> None:
-        """``spare`` gives the workers; None: they are started when they are wanted."""
+    def __init__(
+        self, entry: Entry, config: Config, spare: SpareWorker | None = None, room: Room | None = None
+    ) -> None:
+        """``spare`` gives the workers, None: they are started when they are wanted; ``room`` the memory, None: it is its own."""
         self.entry = entry
         self.progress = 0.0  # of the load under way, 0..1
         self.last_used = 0.0  # seconds since the epoch; 0: never
         self.load_ms = 0.0
         self._config = config
         self._spare = spare or SpareWorker(keep=False, show_log=config.verbose)
+        self._room = room or Room.configured(config)
+        self._loaded_at = 0.0
         parallel = config.parallel
         places = parallel + max(1, parallel // _AHEAD)
         self.admission = Admission(places=places, queue=config.queue, on_idle=self._note_idle)
@@ -91,6 +104,21 @@ class ServedModel:
     def idle(self) -> bool:
         """It is loaded, and nobody is at work in it or waits for it."""
         return self.status == "ready" and self.admission.idle
+
+    @property
+    def name(self) -> str:
+        """Its id."""
+        return self.entry.id
+
+    @property
+    def unused_since(self) -> float:
+        """When it was last used, or loaded where it was not used since; seconds since the epoch."""
+        return max(self.last_used, self._loaded_at)
+
+    @property
+    def place(self) -> Place | None:
+        """What it has of the memory, while it is loaded."""
+        return self._ready.place if self._ready is not None else None
 
     @property
     def pinned(self) -> bool:
@@ -286,17 +314,28 @@ class ServedModel:
         started = time.monotonic()
         stamp = self._stamp()
         worker: WorkerClient | None = None
+        place: Place | None = None
         try:
             read_template(self._config.chat_template)  # before a worker is started for nothing
             worker = await self._spare.take()  # a new one comes up while the file is checked
-            metadata = await asyncio.to_thread(check_model_file, self.entry.path)
+            found = await asyncio.to_thread(examine, self.entry.path)
             draft = await asyncio.to_thread(find_draft, self._config)
-            parallel = self._config.parallel
-            command = load_command(self._config, self.entry.path, metadata, parallel=parallel, draft=draft)
-            loaded = await asyncio.wait_for(worker.load(command, self._show), self._config.load_timeout_s)
+            command = load_command(
+                self._config,
+                self.entry.path,
+                found.metadata,
+                parallel=self._config.parallel,
+                draft=draft,
+                outline=found.outline,
+            )
+            async with asyncio.timeout(self._config.load_timeout_s):
+                place = await self._room.take(self.entry.id, worker, command)
+                loaded = await worker.load(place.command(command), self._show)
         except BaseException as error:
             if worker is not None:
                 await worker.close()
+            if place is not None:
+                place.release()
             if isinstance(error, TimeoutError):
                 error = ModelFailed(
                     f"{self.entry.id} did not load within {self._config.load_timeout_s:g} s: set load_timeout_s higher"
@@ -307,10 +346,12 @@ class ServedModel:
             raise error from None
         self.load_ms = 1e3 * (time.monotonic() - started)
         self._failures.note_load()
-        self._ready = ReadyModel(self.entry, worker, loaded)
+        place.loaded = True
+        self._loaded_at = time.time()
+        self._ready = ReadyModel(self.entry, worker, loaded, place)
         self._watching = asyncio.create_task(self._watch(self._ready))
         log.info("loaded %s in %.0f ms, context of %d tokens", self.entry.id, self.load_ms, loaded.n_ctx)
-        for note in loaded.notes:
+        for note in [*place.made_way, *loaded.notes]:
             log.warning("%s: %s", self.entry.id, note)
         return self._ready
 
@@ -325,7 +366,7 @@ class ServedModel:
     async def _watch(self, ready: ReadyModel) -> None:
         error = await death_of(ready.worker, self.entry.id)
         self._note_death(ready, error)
-        await ready.worker.close(error.message)  # its socket is still open
+        await ready.end(error.message)  # its socket is still open
 
     def _note_death(self, ready: ReadyModel, error: ShimmyError) -> None:
         """Once for each worker: whoever learns it first."""
@@ -345,7 +386,7 @@ class ServedModel:
         if self._watching is not None:
             self._watching.cancel()
             self._watching = None
-        await ready.worker.close(why)
+        await ready.end(why)
         log.info("%s", why)
 
     def _changed(self) -> None:

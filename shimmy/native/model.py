@@ -28,6 +28,31 @@ def encode_text(text: str, param: str) -> bytes:
         raise InvalidRequest(f"{param} is not valid Unicode: {error.reason}", param=param) from error
 
 
+def raw_model_params(params: ModelParams) -> tuple[Any, Any]:
+    """A filled ``shimmy_model_params *``, and what must live as long. Raises InvalidRequest for a value that fits no C type."""
+    raw = ffi.new("shimmy_model_params *")
+    library().shimmy_model_default_params(raw)
+    split = ffi.new("float[]", list(params.tensor_split) or [0.0])
+    names = [ffi.new("char[]", encode_text(name, "device")) for name in params.devices or ()]
+    devices = ffi.new("char *[]", names or [ffi.NULL])
+    assign_fields(
+        raw,
+        n_gpu_layers=params.n_gpu_layers,
+        split_mode=_SPLIT_MODES[params.split_mode],
+        main_gpu=params.main_gpu,
+        load_mode=_LOAD_MODES[params.load_mode],
+        tensor_split=split,
+        n_tensor_split=len(params.tensor_split),
+        devices=devices,
+        n_devices=0 if params.devices is None else len(params.devices) or -1,
+        n_cpu_moe=params.n_cpu_moe,
+        use_extra_bufts=params.use_extra_bufts,
+        no_host=params.no_host,
+        check_tensors=params.check_tensors,
+    )
+    return raw, (split, names, devices)
+
+
 class Model:
     """Owns one ``shimmy_model``. May be shared by threads; ``close`` only after its contexts."""
 
@@ -36,26 +61,7 @@ class Model:
 
         ``progress`` gets 0..1 and returns False to cancel. Raises ModelFailed, InsufficientMemory, Cancelled, InvalidRequest.
         """
-        raw = ffi.new("shimmy_model_params *")
-        library().shimmy_model_default_params(raw)
-        split = ffi.new("float[]", list(params.tensor_split) or [0.0])
-        names = [ffi.new("char[]", encode_text(name, "device")) for name in params.devices or ()]
-        devices = ffi.new("char *[]", names or [ffi.NULL])
-        assign_fields(
-            raw,
-            n_gpu_layers=params.n_gpu_layers,
-            split_mode=_SPLIT_MODES[params.split_mode],
-            main_gpu=params.main_gpu,
-            load_mode=_LOAD_MODES[params.load_mode],
-            tensor_split=split,
-            n_tensor_split=len(params.tensor_split),
-            devices=devices,
-            n_devices=0 if params.devices is None else len(params.devices) or -1,
-            n_cpu_moe=params.n_cpu_moe,
-            use_extra_bufts=params.use_extra_bufts,
-            no_host=params.no_host,
-            check_tensors=params.check_tensors,
-        )
+        raw, _kept = raw_model_params(params)
         callback = ffi.NULL
         if progress is not None:
             callback = ffi.callback("bool(float, void *)", lambda fraction, _: progress(fraction), error=False)

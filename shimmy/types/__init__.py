@@ -27,18 +27,22 @@ from shimmy.types.events import (
     Usage,
 )
 from shimmy.types.models import (
+    CPU,
     MAX_ADAPTERS,
     AdapterFacts,
     BufferMemory,
     Capability,
     ContextFacts,
     ContextParams,
+    DeviceFree,
+    DeviceMemory,
     FilePooling,
     LoraSet,
     ModelFacts,
     ModelInfo,
     ModelParams,
     ModelStatus,
+    Plan,
 )
 from shimmy.types.requests import (
     MAX_INPUTS,
@@ -55,6 +59,7 @@ from shimmy.types.requests import (
 from shimmy.types.sampling import SAMPLERS, SamplingParams
 
 __all__ = [
+    "CPU",
     "MAX_ADAPTERS",
     "MAX_INPUTS",
     "MAX_STOPS",
@@ -68,6 +73,8 @@ __all__ = [
     "Delta",
     "DetokenizeRequest",
     "Detokenized",
+    "DeviceFree",
+    "DeviceMemory",
     "EmbedRequest",
     "Embedded",
     "Event",
@@ -83,6 +90,7 @@ __all__ = [
     "ModelInfo",
     "ModelParams",
     "ModelStatus",
+    "Plan",
     "Progress",
     "Ranked",
     "Reasoning",

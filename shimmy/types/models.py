@@ -10,6 +10,7 @@ FilePooling = Literal["none", "mean", "cls", "last", "rank"]
 ModelStatus = Literal["available", "loading", "ready", "draining", "failed", "incomplete"]
 Capability = Literal["completion", "chat", "tools", "embedding", "rerank", "fim"]
 MAX_ADAPTERS = 8
+CPU = "CPU"  # the host's memory, among devices
 LoraSet = tuple[tuple[int, float], ...]  # (index among the loaded adapters, scale), in order of index, without scale 0
 
 
@@ -127,6 +128,55 @@ class BufferMemory(msgspec.Struct, frozen=True):
     model: int
     context: int
     compute: int
+
+
+class DeviceMemory(msgspec.Struct, frozen=True):
+    """Bytes of a model on one device; CPU is the host's memory.
+
+    weights    also those that are mapped from the file: a step reads them all
+    kv_cache   or the state of a recurrent model
+    compute    what a step needs, rows of logits included
+    other      the vocabulary and the process, roughly
+    """
+
+    device: str
+    weights: int = 0
+    kv_cache: int = 0
+    compute: int = 0
+    other: int = 0
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.weights + self.kv_cache + self.compute + self.other
+
+
+class DeviceFree(msgspec.Struct, frozen=True):
+    """A GPU as a worker sees it now; sizes in bytes, ``total`` 0 where the device does not say. ``kind``: gpu or igpu."""
+
+    name: str
+    kind: str
+    total: int
+    free: int
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """How a model is to be loaded, and what that takes.
+
+    model       with the layers and experts that go to GPUs
+    n_ctx       cells of the KV cache; 0: the worker chooses when the weights are there, for it could not be estimated
+    memory      estimated, one for each device that has a part
+    whole       nothing was moved to the CPU, and the context is as wanted
+    on_gpu      all of the model is on GPUs
+    notes       what was done to make it fit, and why
+    """
+
+    model: ModelParams
+    n_ctx: int
+    memory: list[DeviceMemory]
+    whole: bool = True
+    on_gpu: bool = False
+    notes: list[str] = []
 
 
 class ContextFacts(msgspec.Struct, frozen=True):

@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from typing import TypeVar
 
 from shimmy.errors import ShimmyError, WorkerDied
 from shimmy.types import (
@@ -36,6 +37,9 @@ from shimmy.worker.protocol import (
     Command,
     Detokenize,
     Embed,
+    Estimate,
+    Estimated,
+    EstimateFailed,
     Events,
     Load,
     Loaded,
@@ -56,6 +60,8 @@ _STDERR_KEPT = 4096
 _HARMLESS = bytes(byte if byte in b"\n\t" or (byte >= 0x20 and byte != 0x7F) else ord("?") for byte in range(256))
 _END_WAIT_S = 2.0
 
+_T = TypeVar("_T")
+
 Sink = Callable[[Event | ShimmyError], None]
 """Takes the events of one request as they come. The last is an error or anything but a Delta or Progress."""
 
@@ -68,6 +74,7 @@ class WorkerClient:
         self._connection: Connection | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._loading: asyncio.Future[Loaded] | None = None
+        self._estimating: asyncio.Future[Estimated] | None = None
         self._on_progress: Callable[[float], None] | None = None
         self._requests: dict[int, Sink] = {}
         self._pings: dict[int, asyncio.Future[Pong]] = {}
@@ -107,6 +114,18 @@ class WorkerClient:
             asyncio.create_task(self._read_stderr(stderr)),
             asyncio.create_task(self._watch(self._connection, self._process)),
         ]
+
+    async def estimate(
+        self, command: Load, room: Mapping[str, int] | None = None, *, offload: bool = True
+    ) -> Estimated:
+        """What loading would take, made to fit into ``room`` where that is given; one at a time, before ``load``.
+
+        Raises InsufficientMemory, InvalidRequest, ModelFailed, WorkerDied.
+        """
+        data = command_frame(Estimate(command, None if room is None else dict(room), offload))
+        self._write(data)
+        self._estimating = asyncio.get_running_loop().create_future()
+        return await self._estimating
 
     async def load(self, command: Load, on_progress: Callable[[float], None] | None = None) -> Loaded:
         """Load a model, once in a worker's life. Raises what loading raises, WorkerDied when the process ends."""
@@ -304,11 +323,13 @@ class WorkerClient:
                 if self._on_progress is not None:
                     self._on_progress(report.progress)
             case Loaded():
-                if self._loading is not None and not self._loading.done():
-                    self._loading.set_result(report)
+                _settle(self._loading, report)
             case LoadFailed():
-                if self._loading is not None and not self._loading.done():
-                    self._loading.set_exception(ShimmyError.from_wire(report.error))
+                _settle(self._loading, ShimmyError.from_wire(report.error))
+            case Estimated():
+                _settle(self._estimating, report)
+            case EstimateFailed():
+                _settle(self._estimating, ShimmyError.from_wire(report.error))
             case Pong():
                 if (answer := self._pings.pop(report.n, None)) is not None and not answer.done():
                     answer.set_result(report)
@@ -317,8 +338,8 @@ class WorkerClient:
         if self._ended_by is not None:
             return
         self._ended_by = why
-        if self._loading is not None and not self._loading.done():
-            self._loading.set_exception(WorkerDied(why))
+        _settle(self._estimating, WorkerDied(why))
+        _settle(self._loading, WorkerDied(why))
         sinks, self._requests = self._requests, {}
         for sink in sinks.values():
             sink(WorkerDied(why))
@@ -330,3 +351,13 @@ class WorkerClient:
     def _exit(self) -> str:
         code = self._process.poll() if self._process is not None else None
         return death_message(code, self._stderr.decode("utf-8", "replace"))
+
+
+def _settle(waiting: asyncio.Future[_T] | None, answer: _T | ShimmyError) -> None:
+    """Give it its answer, unless nobody waits any more."""
+    if waiting is None or waiting.done():
+        return
+    if isinstance(answer, ShimmyError):
+        waiting.set_exception(answer)
+    else:
+        waiting.set_result(answer)

@@ -19,6 +19,7 @@ from shimmy.worker.sizing import choose_n_ctx
 _WINDOW, _LEAST_WINDOW = 1024, 128  # tokens of one sequence that the draft model sees
 _MOST_SEQUENCES = 8  # with more no step has guesses
 _BATCH = 256
+_BUFFERS = 64 * 2**20
 
 
 def load_draft(command: Load, file: DraftFile, target: Model) -> Draft:
@@ -43,6 +44,16 @@ def load_draft(command: Load, file: DraftFile, target: Model) -> Draft:
     except BaseException:
         model.close()
         raise
+
+
+def draft_bytes(command: Load, file: DraftFile) -> int:
+    """About what it takes, of the host's memory: its file, its cells, and a small context's buffers."""
+    cells = min(command.context.parallel, _MOST_SEQUENCES) * _WINDOW
+    try:
+        weights = Path(file.path).stat().st_size
+    except OSError:  # loading says so
+        weights = 0
+    return weights + cells * (file.kv_bytes_per_token or 0) + _BUFFERS
 
 
 def _require_fitting(command: Load, file: DraftFile, model: Model, target: Model) -> None:

@@ -45,16 +45,35 @@ def spare_memory() -> int:
     return spare
 
 
+def own_room() -> int | None:
+    """Bytes that this process may still take by its own limit (ulimit -v), also of what it maps; None: it has none."""
+    own = _own_bound()
+    return None if own is None else max(own.free, 0)
+
+
 def bounds(groups: Path = _GROUPS, own_groups: Path = _OWN_GROUPS) -> Iterator[Bound]:
     """All that bound this process's memory, the machine first. ``groups``, ``own_groups``: Linux's files about control groups."""
-    machine = psutil.virtual_memory()
-    yield Bound(machine.total, machine.available)
+    machine, *around = shared_bounds(groups, own_groups)
+    yield machine
+    if (own := _own_bound()) is not None:
+        yield own
+    yield from around
+
+
+def _own_bound() -> Bound | None:
     with suppress(ImportError):
         import resource  # not on Windows
 
         limit, _ = resource.getrlimit(resource.RLIMIT_AS)
         if limit != resource.RLIM_INFINITY:
-            yield Bound(limit, limit - psutil.Process().memory_info().vms)
+            return Bound(limit, limit - psutil.Process().memory_info().vms)
+    return None
+
+
+def shared_bounds(groups: Path = _GROUPS, own_groups: Path = _OWN_GROUPS) -> Iterator[Bound]:
+    """Those that bind this process together with its children: the machine, and the control groups."""
+    machine = psutil.virtual_memory()
+    yield Bound(machine.total, machine.available)
     with suppress(OSError, ValueError):
         for line in own_groups.read_text().splitlines():
             _, controllers, path = line.split(":", 2)

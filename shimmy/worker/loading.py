@@ -12,23 +12,24 @@ from typing import NamedTuple
 
 from shimmy.engine.draft import Draft
 from shimmy.engine.speculation import can_take_back
-from shimmy.errors import InsufficientMemory, InvalidRequest, ModelFailed, TemplateFailed
+from shimmy.errors import InsufficientMemory, InvalidRequest, ModelFailed, NativeLibraryError, TemplateFailed
 from shimmy.native.adapter import Adapter
 from shimmy.native.chat import ChatTemplate
 from shimmy.native.context import Context
 from shimmy.native.grammar import GrammarCache
 from shimmy.native.model import Model
-from shimmy.types import ContextFacts, ContextParams, LoraSet, ModelFacts
+from shimmy.types import CPU, ContextFacts, ContextParams, DeviceMemory, LoraSet, ModelFacts, ModelParams, Plan
 from shimmy.worker.adapters import load_adapters
 from shimmy.worker.draft import load_draft
 from shimmy.worker.embedding import EmbedderMaker
-from shimmy.worker.host_memory import free_memory
-from shimmy.worker.protocol import Load, Loaded, LoadFailed, Loading, Report
-from shimmy.worker.sizing import choose_n_ctx, usable_ctx
+from shimmy.worker.estimate import Estimator, gpus
+from shimmy.worker.host_memory import free_memory, own_room
+from shimmy.worker.planning import Room, make_plan, over
+from shimmy.worker.protocol import Estimate, Estimated, Load, Loaded, LoadFailed, Loading, Report
+from shimmy.worker.rows import may_speculate, n_rows, n_seq_max
+from shimmy.worker.sizing import RESERVE, choose_n_ctx, in_words, mapped_bytes, usable_ctx
 
-N_SEQ_MAX = 64  # sequence ids of a cache that can fork; decode was measured equally fast at 8, 32, 64 and 256
 TEMPLATE_HUNG = 3  # exit code
-_GUESSES = 15  # rows of logits at least for guesses
 
 
 class LoadedModel(NamedTuple):
@@ -59,7 +60,8 @@ class LoadedModel(NamedTuple):
 def load(command: Load, send: Callable[[Report], None]) -> tuple[LoadedModel, Loaded]:
     """Load the model, prove its template, make its context. Raises ModelFailed, InsufficientMemory, InvalidRequest."""
     started = time.monotonic()
-    model = _load_model(command, send)
+    plan = command.plan or _plan(command, {CPU: int(free_memory() * (1.0 - RESERVE))})
+    model = _load_model(command, plan.model, send)
     _require_known_kind(model.facts)
     chat = _prove_template(model, command, send)
     adapters, lora = load_adapters(model, command.adapters)  # before the context, whose graph they are part of
@@ -67,7 +69,7 @@ def load(command: Load, send: Callable[[Report], None]) -> tuple[LoadedModel, Lo
     draft = None
     if command.draft is not None and may_speculate(command.context, model.facts):
         draft = load_draft(command, command.draft, model)
-    context, notes = _make_context(command, model)
+    context, notes = _make_context(command, model, plan)
     if context is None:
         if adapters:
             raise InvalidRequest(
@@ -110,24 +112,62 @@ def load(command: Load, send: Callable[[Report], None]) -> tuple[LoadedModel, Lo
     return loaded, Loaded(model.facts, context_facts, n_ctx, chat is not None, load_ms, notes, about, guessing)
 
 
-def _make_context(command: Load, model: Model) -> tuple[Context | None, list[str]]:
-    """The context of generations and notes for the person; None where the model only makes embeddings."""
-    n_seq_max = _n_seq_max(command.context, model.facts)
-    n_rows = _n_rows(command.context, model.facts, n_seq_max)
-    n_ctx, notes = choose_n_ctx(command.context, model.facts, command.kv_bytes_per_token, n_rows, free_memory())
+def estimate(command: Estimate) -> Estimated:
+    """What a load would take, made to fit where that is asked for. Raises InsufficientMemory, InvalidRequest."""
+    return Estimated(_plan(command.load, command.room, offload=command.offload), gpus(), own_room())
+
+
+def _plan(command: Load, room: Room | None, *, offload: bool = True) -> Plan:
     try:
-        return Context(model, command.context, n_ctx=n_ctx, n_seq_max=n_seq_max, n_rows_max=n_rows), notes
+        estimator = Estimator(command)
+    except (ModelFailed, NativeLibraryError):  # loading says why
+        return _plan_by_size(command, room)
+    try:
+        return make_plan(estimator, command.model, command.context, room, offload=offload)
+    except InvalidRequest as error:
+        raise _advised(error) from error
+    finally:
+        estimator.close()
+
+
+def _plan_by_size(command: Load, room: Room | None) -> Plan:
+    """Of a file that llama.cpp does not take apart: the context is chosen when the weights are there."""
+    kv_cache = command.context.n_ctx * (command.kv_bytes_per_token or 0)
+    memory = [DeviceMemory(CPU, command.size_bytes, kv_cache)]
+    for part in over(memory, room or {}):
+        raise InsufficientMemory(
+            f"the model needs {in_words(part.total)} and {in_words((room or {})[part.device])} may be taken: "
+            "free some memory or use a smaller model",
+            estimate=part.total,
+            available=(room or {})[part.device],
+        )
+    return Plan(command.model, 0, memory)
+
+
+def _make_context(command: Load, model: Model, plan: Plan) -> tuple[Context | None, list[str]]:
+    """The context of generations and notes for the person; None where the model only makes embeddings."""
+    sequences, rows = n_seq_max(command.context, model.facts), n_rows(command.context, model.facts)
+    n_ctx, notes = plan.n_ctx, list(plan.notes)
+    if not n_ctx:
+        available = free_memory() - mapped_bytes(command.model.load_mode, model.facts)
+        n_ctx, notes = choose_n_ctx(command.context, model.facts, command.kv_bytes_per_token, rows, available)
+    try:
+        return Context(model, command.context, n_ctx=n_ctx, n_seq_max=sequences, n_rows_max=rows), notes
     except InsufficientMemory as error:
         message = f"a context of {n_ctx} tokens does not fit into memory: use a smaller --ctx"
         raise InsufficientMemory(message, available=free_memory()) from error
     except InvalidRequest as error:
         if error.facts.get("param") == "model":
             return None, []
-        if not (cache := re.search(r"([KV]) cache type .*", error.message)):
-            raise
-        raise InvalidRequest(
-            f"{cache[0]}: use --type-{cache[1].lower()} f16", param=f"type_{cache[1].lower()}"
-        ) from error
+        raise _advised(error) from error
+
+
+def _advised(error: InvalidRequest) -> InvalidRequest:
+    """With what to do, where the type of a cache is not the model's."""
+    if not (cache := re.search(r"([KV]) cache type .*", error.message)):
+        return error
+    kind = cache[1].lower()
+    return InvalidRequest(f"{cache[0]}: use --type-{kind} f16", param=f"type_{kind}")
 
 
 def _prove_embeddings(params: ContextParams, embeddings: EmbedderMaker) -> tuple[int, ContextFacts]:
@@ -147,10 +187,10 @@ def _prove_embeddings(params: ContextParams, embeddings: EmbedderMaker) -> tuple
     )
 
 
-def _load_model(command: Load, send: Callable[[Report], None]) -> Model:
+def _load_model(command: Load, params: ModelParams, send: Callable[[Report], None]) -> Model:
     """The weights. llama.cpp's own words for a failure are its log: they become one line that says what to do."""
     try:
-        return Model(Path(command.path), command.model, _progress(send))
+        return Model(Path(command.path), params, _progress(send))
     except InsufficientMemory as error:
         message = "the model does not fit into memory: free some, or use a smaller model"
         raise InsufficientMemory(message, available=free_memory()) from error
@@ -213,28 +253,6 @@ def template_reason(error: TemplateFailed) -> str:
     """Why a template failed, in one line: the template engine quotes the source before it comes to that."""
     reason = " ".join(error.message.rpartition("Error: ")[2].split())
     return "it cannot be parsed" if reason == "std::exception" else reason
-
-
-def _n_seq_max(params: ContextParams, facts: ModelFacts) -> int:
-    """Sequence ids cost nothing in a cache that shares cells; in other memories each has its own, so only what is used.
-
-    A window's worth of cells each costs less than what finished prompts save who comes next: as many again.
-    """
-    if params.n_seq_max:
-        return max(params.n_seq_max, params.parallel)
-    if not params.kv_unified or facts.is_recurrent or facts.is_hybrid:
-        return params.parallel
-    return 2 * params.parallel if facts.n_swa else max(N_SEQ_MAX, params.parallel)
-
-
-def _n_rows(params: ContextParams, facts: ModelFacts, n_seq_max: int) -> int:
-    """Rows of logits of one step; each has its memory. Guesses are for memories that can take them back."""
-    return max(n_seq_max, params.parallel + _GUESSES) if may_speculate(params, facts) else n_seq_max
-
-
-def may_speculate(params: ContextParams, facts: ModelFacts) -> bool:
-    """Whether guesses are wanted, and the model's memory may be one that takes them back."""
-    return params.speculation != "off" and not (facts.is_recurrent or facts.is_hybrid)
 
 
 def _longest_request(n_ctx_seq: int, params: ContextParams, facts: ModelFacts) -> int:

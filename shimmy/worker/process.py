@@ -26,7 +26,7 @@ from shimmy.native import ffi
 from shimmy.types import Event, Failed, Finished, Timings, Usage
 from shimmy.worker.embedding import prepare_embedding, prepare_rerank
 from shimmy.worker.host_memory import spare_memory, spill_bytes
-from shimmy.worker.loading import LoadedModel, load
+from shimmy.worker.loading import LoadedModel, estimate, load
 from shimmy.worker.neighbours import Neighbours
 from shimmy.worker.preparation import prepare
 from shimmy.worker.protocol import (
@@ -34,6 +34,8 @@ from shimmy.worker.protocol import (
     ApplyTemplate,
     Detokenize,
     Embed,
+    Estimate,
+    EstimateFailed,
     FrameWriter,
     Load,
     LoadFailed,
@@ -63,7 +65,7 @@ class Worker:
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._writer = FrameWriter(sock)
-        self._loads: SimpleQueue[Load] = SimpleQueue()
+        self._loads: SimpleQueue[Load | Estimate] = SimpleQueue()
         self._requests: SimpleQueue[tuple[float, Request | Abort]] = SimpleQueue()  # and when they came
         self._unwanted: set[int] = set()  # aborted, and perhaps not prepared yet
         self._preparing_since = 0.0
@@ -73,7 +75,8 @@ class Worker:
     def run(self) -> None:
         """Load, then work until the process ends."""
         threading.Thread(target=self._guard, args=(self._read,), name="reader", daemon=True).start()
-        command = self._loads.get()
+        while isinstance(command := self._loads.get(), Estimate):
+            self._send(self._estimate(command))
         if command.log:
             ffi.log_to(2, ffi.LOG_INFO)
         try:
@@ -95,6 +98,12 @@ class Worker:
             engine.run()
         except OSError:  # a frame that found nobody
             os._exit(0)
+
+    def _estimate(self, command: Estimate) -> Report:
+        try:
+            return estimate(command)
+        except ShimmyError as error:
+            return EstimateFailed(error.to_wire())
 
     def _make_engine(self, command: Load, loaded: LoadedModel) -> Engine | EmbeddingEngine:
         embeddings = EmbeddingQueue(loaded.embeddings, command.max_step_s)
@@ -142,6 +151,8 @@ class Worker:
             match command:
                 case Ping():
                     self._send(self._pong(command.n))
+                case Estimate():
+                    self._loads.put(command)
                 case Load():
                     self._loads.put(command)
                     watcher.start()

@@ -20,12 +20,14 @@ from shimmy.types import (
     ContextFacts,
     ContextParams,
     DetokenizeRequest,
+    DeviceFree,
     Embedded,
     EmbedRequest,
     Event,
     GenerateRequest,
     ModelFacts,
     ModelParams,
+    Plan,
     RerankRequest,
     TemplateRequest,
     TokenizeRequest,
@@ -45,7 +47,7 @@ class DraftFile(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Load(msgspec.Struct, frozen=True, array_like=True, tag="load"):
-    """Load a model; the first command of every worker.
+    """Load a model; the first command of every worker, but for Estimate and Ping.
 
     kv_bytes_per_token  f16 KV cache of one token by the file's metadata; None: unknown
     max_step_s          the longest step while others decode
@@ -55,6 +57,11 @@ class Load(msgspec.Struct, frozen=True, array_like=True, tag="load"):
     reasoning_budget    most tokens that an answer thinks where its request does not say; -1: no limit
     cache_ram           most bytes of the host's memory for prefixes that had to leave the KV cache
     draft               the model that guesses for this one
+    outline             the file without weights and vocabulary (models/outline.py), which is how large ``file_size`` says with its
+                        weights; None: the file itself is looked at
+    architecture, n_vocab    as the file has them; 0: not known
+    size_bytes          of the file, or of all parts
+    plan                what was reserved; None: the worker plans by itself
     """
 
     path: str
@@ -69,6 +76,23 @@ class Load(msgspec.Struct, frozen=True, array_like=True, tag="load"):
     cache_ram: int = 0
     reasoning_budget: int = -1
     draft: DraftFile | None = None
+    outline: bytes | None = None
+    architecture: str = ""
+    n_vocab: int = 0
+    size_bytes: int = 0
+    plan: Plan | None = None
+
+
+class Estimate(msgspec.Struct, frozen=True, array_like=True, tag="estimate"):
+    """What loading would take; as often as wanted before the Load. Answered by Estimated or EstimateFailed.
+
+    room     bytes that may be taken of each device, CPU among them: what needs more is made to fit; None: as configured
+    offload  parts may be moved to the CPU for that
+    """
+
+    load: Load
+    room: dict[str, int] | None = None
+    offload: bool = True
 
 
 class Submit(msgspec.Struct, frozen=True, array_like=True, tag="submit"):
@@ -145,6 +169,20 @@ class Loaded(msgspec.Struct, frozen=True, array_like=True, tag="loaded"):
     draft: str = ""
 
 
+class Estimated(msgspec.Struct, frozen=True, array_like=True, tag="estimated"):
+    """``gpus``: those that are here; ``room``: bytes that this process may still take by its own limit; None: it has none."""
+
+    plan: Plan
+    gpus: list[DeviceFree]
+    room: int | None = None
+
+
+class EstimateFailed(msgspec.Struct, frozen=True, array_like=True, tag="estimate_failed"):
+    """It does not fit, or cannot be loaded; the worker goes on."""
+
+    error: dict[str, object]
+
+
 class LoadFailed(msgspec.Struct, frozen=True, array_like=True, tag="load_failed"):
     """The model cannot be used; the worker ends."""
 
@@ -170,8 +208,8 @@ class Pong(msgspec.Struct, frozen=True, array_like=True, tag="pong"):
 
 
 Request = Submit | Embed | Rerank | Tokenize | Detokenize | ApplyTemplate
-Command = Load | Request | Abort | Ping
-Report = Loading | Loaded | LoadFailed | Events | Pong
+Command = Load | Estimate | Request | Abort | Ping
+Report = Loading | Loaded | LoadFailed | Estimated | EstimateFailed | Events | Pong
 
 
 def ids_of(request: Request) -> list[int]:

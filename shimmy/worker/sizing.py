@@ -7,7 +7,7 @@ from shimmy.types import ContextParams, ModelFacts
 
 MIN_CTX = 512
 _MOST_CTX = 2**31 - 1
-_RESERVE = 0.1  # share of the free memory that is left to everybody else
+RESERVE = 0.1  # share of the free memory that is left to everybody else
 _LOGITS_BYTES = 2**27  # of a step of an embedding context
 _MIN_EMBED_BATCH, _MAX_EMBED_BATCH = 32, 512
 _BYTES = {"f32": 4.0, "f16": 2.0, "bf16": 2.0, "q8_0": 1.0625, "q5_1": 0.75, "q5_0": 0.6875, "q4_1": 0.625}
@@ -31,7 +31,7 @@ def choose_n_ctx(
     # bring back of a row, llama.cpp keeps three more of its size.
     row = 4 if params.device_sampling == "off" else 16
     fixed = row * n_rows * facts.n_vocab + 4 * params.n_ubatch * (facts.n_vocab + 64 * facts.n_embd)
-    budget = available * (1.0 - _RESERVE) - fixed
+    budget = available * (1.0 - RESERVE) - fixed
     estimate = int(fixed + wanted * per_token)
     if wanted * per_token <= budget:
         return wanted, []
@@ -39,11 +39,11 @@ def choose_n_ctx(
     if params.n_ctx or fits < MIN_CTX:
         advice = f"use --ctx {fits}" if fits >= MIN_CTX else "free some memory or use a smaller model"
         raise InsufficientMemory(
-            f"a context of {wanted} tokens needs {_size(estimate)} and {_size(available)} are free: {advice}",
+            f"a context of {wanted} tokens needs {in_words(estimate)} and {in_words(available)} are free: {advice}",
             estimate=estimate,
             available=available,
         )
-    return fits, [f"context {fits} instead of the trained {wanted}: {_size(available)} of memory are free"]
+    return fits, [f"context {fits} instead of the trained {wanted}: {in_words(available)} of memory are free"]
 
 
 def choose_embedder(
@@ -59,6 +59,26 @@ def choose_embedder(
 
     ``available`` in bytes; ``whole``: the model reads a text in one step. Raises InsufficientMemory.
     """
+    n_ctx, n_batch, needed = _embedder(params, facts, kv_bytes_per_token, longest, whole=whole)
+    if needed > available * (1.0 - RESERVE):
+        raise InsufficientMemory(
+            f"embedding a text of {longest} tokens needs {in_words(needed)} and {in_words(available)} are free: "
+            "send shorter texts, or free some memory",
+            estimate=needed,
+            available=available,
+        )
+    return n_ctx, n_batch
+
+
+def embedder_bytes(params: ContextParams, facts: ModelFacts, kv_bytes_per_token: int | None, longest: int) -> int:
+    """What an embedding context for texts of ``longest`` tokens takes, where the model reads them in slices."""
+    return _embedder(params, facts, kv_bytes_per_token, longest, whole=False)[2]
+
+
+def _embedder(
+    params: ContextParams, facts: ModelFacts, kv_bytes_per_token: int | None, longest: int, *, whole: bool
+) -> tuple[int, int, int]:
+    """Cells, tokens of a step, and bytes."""
     # llama.cpp computes and keeps the logits of every token of an embedding batch.
     most = min(max(_LOGITS_BYTES // (4 * max(facts.n_vocab, 1)), _MIN_EMBED_BATCH), _MAX_EMBED_BATCH)
     n_batch = _power_of_two(most // 2 + 1)  # the one below
@@ -68,14 +88,7 @@ def choose_embedder(
         n_ctx = _power_of_two(longest) + n_batch
     mask = int(_attention_bytes(params, facts) / params.n_ubatch) * n_ctx
     needed = n_batch * (8 * facts.n_vocab + 4 * 64 * facts.n_embd + mask) + n_ctx * (kv_bytes_per_token or 0)
-    if needed > available * (1.0 - _RESERVE):
-        raise InsufficientMemory(
-            f"embedding a text of {longest} tokens needs {_size(needed)} and {_size(available)} are free: "
-            "send shorter texts, or free some memory",
-            estimate=needed,
-            available=available,
-        )
-    return n_ctx, n_batch
+    return n_ctx, n_batch, needed
 
 
 def _power_of_two(n: int) -> int:
@@ -95,6 +108,11 @@ def usable_ctx(params: ContextParams, facts: ModelFacts) -> int:
     return min(int(original / params.rope_freq_scale), _MOST_CTX)
 
 
+def mapped_bytes(load_mode: str, facts: ModelFacts) -> int:
+    """Of the weights what the system calls free although each step reads it: the file's pages, where they are mapped."""
+    return facts.size_bytes if load_mode in {"auto", "mmap"} else 0
+
+
 def _attention_bytes(params: ContextParams, facts: ModelFacts) -> float:
     """What one more cell adds to the compute buffers: a row of the mask of a micro-batch, as measured.
 
@@ -105,5 +123,6 @@ def _attention_bytes(params: ContextParams, facts: ModelFacts) -> float:
     return 4.0 * params.n_ubatch * (1 + max(facts.n_embd // 64, 1))
 
 
-def _size(n: float) -> str:
+def in_words(n: float) -> str:
+    """Bytes as a person reads them."""
     return f"{n / 2**30:.1f} GiB" if n >= 2**30 else f"{n / 2**20:.0f} MiB"

@@ -41,6 +41,7 @@ def test_flags_and_codes_are_those_of_the_header() -> None:
 NULL_CALLS: dict[str, Callable[[], int]] = {
     "build_facts": lambda: library().shimmy_build_facts(ffi.NULL),
     "model_load": lambda: library().shimmy_model_load(ffi.NULL, ffi.NULL, ffi.NULL, ffi.NULL, ffi.NULL),
+    "model_outline": lambda: library().shimmy_model_outline(ffi.NULL, ffi.NULL, ffi.NULL, 0, ffi.NULL),
     "model_facts": lambda: library().shimmy_model_facts(ffi.NULL, ffi.NULL),
     "model_tokenize": lambda: library().shimmy_model_tokenize(ffi.NULL, ffi.NULL, 0, True, True, ffi.NULL, 0, ffi.NULL),
     "model_detokenize": lambda: library().shimmy_model_detokenize(ffi.NULL, ffi.NULL, 0, True, ffi.NULL, 0, ffi.NULL),
