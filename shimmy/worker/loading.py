@@ -114,7 +114,12 @@ def load(command: Load, send: Callable[[Report], None]) -> tuple[LoadedModel, Lo
 
 def estimate(command: Estimate) -> Estimated:
     """What a load would take, made to fit where that is asked for. Raises InsufficientMemory, InvalidRequest."""
-    return Estimated(_plan(command.load, command.room, offload=command.offload), gpus(), own_room())
+    room = own_room()
+    return Estimated(
+        _plan(command.load, command.room, offload=command.offload),
+        gpus(),
+        None if room is None else int(room * (1.0 - RESERVE)),  # stacks and pieces of the heap count against it, too
+    )
 
 
 def _plan(command: Load, room: Room | None, *, offload: bool = True) -> Plan:

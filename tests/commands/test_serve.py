@@ -9,21 +9,19 @@ import pytest
 from shimmy.commands import banner
 from shimmy.commands.serving import _load, _start_up
 from shimmy.models import served
-from shimmy.models.check import check_model_file
+from shimmy.models.launch import Examined, examine
 from tests.api.serving import serving
 
 
 def test_a_bug_in_a_load_leaves_the_server_and_the_other_models_alone(
     tiny_llama: Path, tiny_swa: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    check = check_model_file
-
-    def failing(path: Path) -> object:
+    def failing(path: Path) -> Examined:
         if path == tiny_llama:
             raise RuntimeError("a bug")
-        return check(path)
+        return examine(path)
 
-    monkeypatch.setattr(served, "check_model_file", failing)
+    monkeypatch.setattr(served, "examine", failing)
     with serving(tiny_llama, tiny_swa) as server:
         first, second = server.server.services.pool.served
         server.call(_load([first, second]))
