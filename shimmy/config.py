@@ -7,12 +7,13 @@ config.toml in the user's configuration folder), the file before the defaults of
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from shimmy.errors import UsageError
+from shimmy.model_settings import TABLES_KEY, ModelDefaults, Tables, defaults_of, read_tables
 from shimmy.setting import AdapterFile, Alias, Setting, Value
 from shimmy.settings import BY_NAME, SETTINGS
 from shimmy.tool_folders import ToolFolders, tool_folders
@@ -28,7 +29,7 @@ class Config(NamedTuple):
 
     base_gguf, model_paths, model_dirs, store_dir, data_dir, cache_dir are absolute; tools is where other tools keep models. ctx and threads are 0 for automatic,
     gpu_layers is -1 for all (llama.cpp's own convention), device empty for all GPUs and
-    ("none",) for none, keep_alive in seconds and -1 for ever. ``origins`` says where each value came from.
+    ("none",) for none, tables the settings of single models, keep_alive in seconds and -1 for ever. ``origins`` says where each value came from.
     """
 
     base_gguf: Path | None
@@ -106,11 +107,30 @@ class Config(NamedTuple):
     file: Path | None
     default_folders: tuple[Path, ...]
     tools: ToolFolders
+    tables: Tables
     origins: Mapping[str, str]
 
     def origin(self, name: str) -> str:
         """Where the value of setting ``name`` came from: "flag --ctx", "variable …", "file …" or "default"."""
         return self.origins[name]
+
+    def for_model(
+        self, names: Iterable[str], options: Mapping[str, Value] | None = None
+    ) -> tuple[Config, ModelDefaults, Mapping[str, Value]]:
+        """The configuration of a model that has these ``names``, its own defaults, and all values that are its own.
+
+        Its table comes before the file's other settings, flags and variables before that, and ``options``, by the names of
+        MODEL_SETTINGS, before all. Raises UsageError where values do not go together.
+        """
+        values: dict[str, Value] = {}
+        for name in names:
+            values = {**self.tables.get(name.lower(), {}), **values}
+        said = {name for name, origin in self.origins.items() if origin.startswith(("flag", "variable"))}
+        values = {name: value for name, value in values.items() if name not in said} | dict(options or {})
+        shared = {name: value for name, value in values.items() if name in BY_NAME}
+        config = self._replace(**shared) if shared else self  # type: ignore[arg-type] # its parser has made it
+        _check_together(config)
+        return config, defaults_of(values), values
 
 
 def load_config(flags: Mapping[str, object], environ: Mapping[str, str] | None = None) -> Config:
@@ -131,8 +151,16 @@ def load_config(flags: Mapping[str, object], environ: Mapping[str, str] | None =
         if values[name] is None:
             values[name] = _user_folder(folder)
     values = {name: _absolute(value) for name, value in values.items()}
-    config = Config(file=file, default_folders=_default_folders(), tools=_tools(env), origins=origins, **values)
+    tables = _tables(said)
+    config = Config(
+        file=file, default_folders=_default_folders(), tools=_tools(env), tables=tables, origins=origins, **values
+    )
     _check_together(config)
+    for name in tables:
+        try:
+            config.for_model([name])
+        except UsageError as error:
+            raise UsageError(f'[{TABLES_KEY}."{name}"] in {file}: {error.message}') from None
     return config
 
 
@@ -170,6 +198,14 @@ def _choose(setting: Setting, said: _Given) -> tuple[Value, str]:
         value = _parse(setting, raw, f"{setting.name} = {_shown(setting, repr(raw))} in {said.file}")
         return _beside(said.file, value), f"file {said.file}"
     return setting.default, DEFAULT_ORIGIN
+
+
+def _tables(said: _Given) -> Tables:
+    def parse(setting: Setting, raw: object, where: str) -> Value:
+        value = _parse(setting, raw, f"{setting.name} = {raw!r} of {where}")
+        return _absolute(_beside(said.file, value))
+
+    return read_tables(said.table.get(TABLES_KEY, {}), said.file, parse)
 
 
 def _shown(setting: Setting, value: object) -> object:
@@ -226,7 +262,7 @@ def _read_file(path: Path) -> Mapping[str, object]:
     except (ValueError, RecursionError) as error:
         raise UsageError(f"the configuration file {path} is not valid TOML: {error}") from None
     for key in table:
-        if key not in BY_NAME:
+        if key not in BY_NAME and key != TABLES_KEY:
             raise UsageError(f"{path} sets {key!r}, which is no setting; there are: {', '.join(BY_NAME)}")
     return table
 

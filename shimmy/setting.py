@@ -33,6 +33,7 @@ class Alias(NamedTuple):
 Value = bool | int | float | str | Path | tuple[Path | AdapterFile | Alias | float | str, ...] | None
 
 ALL_LAYERS = -1
+MAX_STOPS = 16
 LARGEST_FLOAT = 3.4e38  # of the 32 bits that llama.cpp has for its numbers
 
 FOREVER = -1.0  # as a duration
@@ -167,6 +168,19 @@ def _read_text(_setting: Setting, raw: object) -> Value:
     return raw.strip()
 
 
+def _read_prose(_setting: Setting, raw: object) -> Value:
+    if not isinstance(raw, str) or not raw.strip():
+        raise ValueError("not a text")
+    return raw
+
+
+def _read_stops(_setting: Setting, raw: object) -> Value:
+    stops = [raw] if isinstance(raw, str) else raw
+    if not isinstance(stops, list) or len(stops) > MAX_STOPS or not all(isinstance(s, str) and s for s in stops):
+        raise ValueError("no texts")
+    return tuple(stops)
+
+
 def read_duration(raw: object) -> float:
     """Seconds, of a number of them or a text like "5m", "1h30m", "90"; below 0 is FOREVER. Raises ValueError."""
     if isinstance(raw, bool) or not isinstance(raw, int | float | str):
@@ -240,6 +254,8 @@ PARSERS: Mapping[str, Parser] = {
     "choice": Parser(_read_choice, lambda s: f"one of {', '.join(s.choices)}"),
     "path": Parser(_read_path, lambda _: "a path"),
     "duration": Parser(lambda _, raw: read_duration(raw), lambda _: DURATION_WORDS),
+    "prose": Parser(_read_prose, lambda _: "a text that is not empty"),
+    "stops": Parser(_read_stops, lambda _: f"a text, or a list of up to {MAX_STOPS}, none of them empty"),
     "text": Parser(_read_text, lambda _: "a text"),
     "names": Parser(_read_names, lambda _: "names, separated by commas"),
     "floats": Parser(_read_floats, lambda s: f"numbers from {s.low:g} on, separated by commas"),

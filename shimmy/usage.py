@@ -38,7 +38,8 @@ Usage:
   shimmy workflow show FILE [--config FILE] [--verbose]
   shimmy diag [--json] [--config FILE] [--verbose]
   shimmy ps [--json] [--url URL] [--config FILE] [--verbose]
-  shimmy load MODEL [--url URL] [--config FILE] [--verbose]
+  shimmy load MODEL [--keep-alive TIME] [--pin] [--parallel N] [--system TEXT] [--max-tokens N] [--temperature T]
+              [--stop TEXT]... [--seed N] [--url URL] [--config FILE] [--verbose] [--lora FILE]... [options]
   shimmy unload MODEL [--force] [--url URL] [--config FILE] [--verbose]
   shimmy completion SHELL
   shimmy (--help | --version)
@@ -58,7 +59,7 @@ Commands:
   tools      Show the tools that models and clients may call; run calls one and prints its result.
   diag       Show the build, devices, memory, and every setting with where it came from.
   ps         Show the models that the running server has loaded, and what they do.
-  load       Let the running server load a model.
+  load       Let the running server load a model; what the options say of it counts until it is unloaded by hand.
   unload     Let it unload one, once its requests are done.
   completion  Print a script that completes commands, options and models: for bash, zsh or fish.
 
@@ -141,6 +142,7 @@ Options of workflow:
 
 Options of ps, load, unload, chat and workflow:
   --url URL            The running server; SHIMMY_URL, else where serve would listen. SHIMMY_API_KEY is its key.
+  --pin                Keep the model loaded: it does not age, and leaves no place to others.
   --force              Do not wait for running requests, which then fail.
 
 Options:

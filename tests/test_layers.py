@@ -14,7 +14,7 @@ PACKAGE = Path(shimmy.__file__).parent
 # of other tools mean to it.
 ROOMS = (
     "errors",
-    ("setting", "settings", "tool_folders", "config"),
+    ("setting", "settings", "model_settings", "tool_folders", "config"),
     "types",
     "schema",
     "native",
@@ -64,7 +64,7 @@ def test_imports_go_down_the_list_of_rooms(module: Path) -> None:
 
 @pytest.mark.parametrize("module", MODULES, ids=str)
 def test_only_config_reads_the_environment(module: Path) -> None:
-    if room(module) in {"config", "setting", "settings"}:
+    if room(module) in {"config", "setting", "settings", "model_settings"}:
         return
     tree = ast.parse((PACKAGE / module).read_text(encoding="utf-8"))
     reads = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)} & {

@@ -19,6 +19,7 @@ from shimmy.api.services import Services
 from shimmy.api.usage import usage_of
 from shimmy.errors import GenerationFailed, InvalidRequest
 from shimmy.models.catalog import Entry
+from shimmy.models.defaults import RequestDefaults
 from shimmy.types import ChatParams, GenerateRequest, Message
 from shimmy.workflows.caps import MAX_TEXT
 from shimmy.workflows.language import ModelAnswer
@@ -68,14 +69,14 @@ class LlmFields(SamplingFields, kw_only=True, forbid_unknown_fields=True):
         for at, message in enumerate(self.messages or ()):
             message.to_message(at)
 
-    def to_generate(self, entry: Entry, *, has_chat: bool) -> GenerateRequest:
+    def to_generate(self, defaults: RequestDefaults, *, has_chat: bool) -> GenerateRequest:
         """What the worker is asked; ``has_chat``: the model has a chat template. Raises InvalidRequest."""
         schema = self.schema_text() if self.schema is None else json.dumps(self.schema)
         request = GenerateRequest(
             0,
             max_tokens=self.limit,
-            stop=self.stops(),
-            sampling=self.sampling(entry.model.metadata, temperature=NATIVE_TEMPERATURE, n_logprobs=None),
+            stop=self.stops(defaults),
+            sampling=self.sampling(defaults, temperature=NATIVE_TEMPERATURE, n_logprobs=None),
             cache_prompt=self.cache_prompt is not False,
             grammar=self.grammar,
             json_schema=schema,
@@ -88,7 +89,7 @@ class LlmFields(SamplingFields, kw_only=True, forbid_unknown_fields=True):
         else:
             system = [] if self.system is None else [Message("system", self.system)]
             messages = [*system, Message("user", self.prompt)]
-        return msgspec.structs.replace(request, messages=messages, chat=ChatParams())
+        return msgspec.structs.replace(request, messages=defaults.conversation(messages), chat=ChatParams())
 
 
 class PoolModels:
@@ -115,7 +116,7 @@ class PoolModels:
         """As LanguageModel."""
         asked = _read(fields)
         model = await self._services.pool.find(asked.model)
-        request = asked.to_generate(model.entry, has_chat=self._has_chat(model.entry))
+        request = asked.to_generate(model.defaults, has_chat=self._has_chat(model.entry))
         answers = Answers(1)
 
         def take(index: int, event: GenerationEvent) -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from shimmy.api.base import ApiHandler
+from shimmy.api.load_options import LoadOptions
 from shimmy.api.memory import resident_bytes
 from shimmy.api.routes import Operation, Route
 from shimmy.api.sse import EventStream
-from shimmy.errors import InvalidRequest, ShimmyError
+from shimmy.errors import InvalidRequest, ShimmyError, UsageError
 from shimmy.models.served import ServedModel
+from shimmy.setting import Value
 from shimmy.types import BufferMemory, ModelInfo, ModelStatus
 from shimmy.worker.protocol import Pong
 
@@ -33,22 +36,13 @@ class DiscoverAnswer(msgspec.Struct, frozen=True):
     models: list[ModelInfo]
 
 
-class LoadRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """How to load; the body may be empty. ``stream``: answer with the load's progress as events.
+class LoadRequest(LoadOptions, kw_only=True):
+    """How to load; the body may be empty. A model that is loaded with other settings is loaded again, once its requests are done.
 
-    context_length, keep_alive, pin    not offered yet
+    stream  answer with the load's progress as events
     """
 
     stream: bool | None = None
-    context_length: Any = None
-    keep_alive: Any = None
-    pin: Any = None
-
-    def check(self) -> None:
-        """Raises InvalidRequest."""
-        for name in ("context_length", "keep_alive", "pin"):
-            if getattr(self, name) is not None:
-                raise InvalidRequest(f"{name}: models cannot be loaded with {name} yet: leave it out", param=name)
 
 
 class UnloadRequest(msgspec.Struct, frozen=True):
@@ -111,6 +105,7 @@ class StatusAnswer(msgspec.Struct, frozen=True):
     restarts     loads after a worker's death
     keep_alive   seconds that it stays loaded when nobody uses it, -1 for ever; keep_alive_left: of these, null: it does not age now
     pinned       it stays loaded, and leaves no place to others
+    settings     those of its own: from its table of the configuration, and from loads by hand
     last_used    seconds since the epoch; null: never
     error        why it does not load
     """
@@ -127,6 +122,7 @@ class StatusAnswer(msgspec.Struct, frozen=True):
     keep_alive: float
     keep_alive_left: float | None
     pinned: bool
+    settings: dict[str, Any]
     last_used: float | None
     error: str | None
 
@@ -157,15 +153,15 @@ class LoadHandler(ApiHandler):
 
     async def _load(self, name: str) -> None:
         asked = self.body(LoadRequest)
-        asked.check()
         model = await self.services.pool.find(name)
+        options = asked.options(model.configured.config.lora)
         if not asked.stream:
-            await model.load()
+            await _load(model, options)
             self.answer(_loaded(model))
             return
         stream = EventStream(self)
         with model.watched(_Progress(model, stream)):
-            await stream.carry(_load_to_the_end(model))
+            await stream.carry(_load_to_the_end(model, options))
         self.finish()
 
 
@@ -185,8 +181,15 @@ class _Progress:
             self._stream.try_send(_event(LoadEvent("loading", round(progress, 3))))
 
 
-async def _load_to_the_end(model: ServedModel) -> bytes:
-    await model.load()
+async def _load(model: ServedModel, options: Mapping[str, Value]) -> None:
+    try:
+        await model.load(options)
+    except UsageError as error:  # values that do not go together
+        raise InvalidRequest(error.message) from None
+
+
+async def _load_to_the_end(model: ServedModel, options: Mapping[str, Value]) -> bytes:
+    await _load(model, options)
     answer = _loaded(model)
     return _event(LoadEvent(answer.status, None, answer.load_ms, answer.memory))
 
@@ -228,6 +231,7 @@ def status_of(model: ServedModel, pong: Pong | None) -> StatusAnswer:
         keep_alive=model.keeping.keep_alive,
         keep_alive_left=None if (left := model.keeping.left) is None else round(left, 1),
         pinned=model.pinned,
+        settings=model.settings.shown(),
         last_used=model.last_used or None,
         error=failure.message if failure is not None else None,
     )

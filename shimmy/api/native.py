@@ -18,7 +18,7 @@ from shimmy.api.sse import DONE, EventStream
 from shimmy.api.unsupported import Neutral
 from shimmy.api.usage import TimingsAnswer, UsageAnswer, timings_of, usage_of
 from shimmy.errors import InvalidRequest
-from shimmy.models.catalog import Entry
+from shimmy.models.defaults import RequestDefaults
 from shimmy.models.served import ServedModel
 from shimmy.types import ChatParams, Finished, GenerateRequest, Message, Progress
 
@@ -76,7 +76,7 @@ class NativeRequest(SamplingFields, kw_only=True):
         "return_progress": (False,),
     }
 
-    def to_generate(self, entry: Entry) -> GenerateRequest:
+    def to_generate(self, defaults: RequestDefaults) -> GenerateRequest:
         """What the worker is asked. Raises InvalidRequest."""
         self.check_supported()
         if not self.prompt and self.suffix is None:
@@ -85,9 +85,9 @@ class NativeRequest(SamplingFields, kw_only=True):
             raise InvalidRequest("suffix: it goes with a plain prompt, not with chat", param="suffix")
         request = GenerateRequest(
             0,
-            max_tokens=MAX_TOKENS if self.max_tokens is None else self.max_tokens,
-            stop=self.stops(),
-            sampling=self.sampling(entry.model.metadata, temperature=NATIVE_TEMPERATURE, n_logprobs=None),
+            max_tokens=defaults.limit(self.max_tokens, MAX_TOKENS),
+            stop=self.stops(defaults),
+            sampling=self.sampling(defaults, temperature=NATIVE_TEMPERATURE, n_logprobs=None),
             cache_prompt=self.cache_prompt is not False,
             grammar=self.grammar,
             json_schema=self.schema_text(),
@@ -95,7 +95,9 @@ class NativeRequest(SamplingFields, kw_only=True):
             suffix=self.suffix,
         )
         if self.chat:
-            return msgspec.structs.replace(request, messages=[Message("user", self.prompt)], chat=_CHAT)
+            return msgspec.structs.replace(
+                request, messages=defaults.conversation([Message("user", self.prompt)]), chat=_CHAT
+            )
         return msgspec.structs.replace(request, prompt=self.prompt)
 
 
@@ -136,7 +138,7 @@ class GenerateHandler(GeneratingHandler):
     async def _generate(self) -> None:
         asked = self.body(NativeRequest)
         model = await self.services.pool.find(asked.model)
-        request = asked.to_generate(model.entry)
+        request = asked.to_generate(model.defaults)
         if asked.stream:
             await self._stream(asked, model, request)
             return

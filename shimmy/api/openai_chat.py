@@ -19,7 +19,7 @@ from shimmy.api.routes import Operation, Route
 from shimmy.api.sse import EventStream
 from shimmy.api.usage import TimingsAnswer, UsageAnswer, timings_of, usage_of
 from shimmy.errors import InvalidRequest
-from shimmy.models.catalog import Entry
+from shimmy.models.defaults import RequestDefaults
 from shimmy.models.served import ServedModel
 from shimmy.types import ChatParams, GenerateRequest
 
@@ -57,7 +57,7 @@ class ChatRequest(OpenAIFields, kw_only=True):
     reasoning_budget_tokens: Budget | None = None
     chat_template_kwargs: dict[str, Any] | None = None
 
-    def to_generate(self, entry: Entry) -> GenerateRequest:
+    def to_generate(self, defaults: RequestDefaults) -> GenerateRequest:
         """What the worker is asked. Raises InvalidRequest."""
         if self.top_logprobs is not None and not self.logprobs:
             raise InvalidRequest("top_logprobs: it goes with logprobs", param="top_logprobs")
@@ -65,10 +65,10 @@ class ChatRequest(OpenAIFields, kw_only=True):
         limit = self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
         return GenerateRequest(
             0,
-            messages=[message.to_message(at) for at, message in enumerate(self.messages)],
-            max_tokens=limit,
-            stop=self.stops(),
-            sampling=self.sampling(entry.model.metadata, temperature=None, n_logprobs=n_logprobs),
+            messages=defaults.conversation([message.to_message(at) for at, message in enumerate(self.messages)]),
+            max_tokens=defaults.limit(limit, None),
+            stop=self.stops(defaults),
+            sampling=self.sampling(defaults, temperature=None, n_logprobs=n_logprobs),
             cache_prompt=self.cache_prompt is not False,
             grammar=self.grammar,
             json_schema=self.answer_schema(),
@@ -90,7 +90,6 @@ class ChatRequest(OpenAIFields, kw_only=True):
             reasoning_budget=self._budget(),
             continue_answer=self.continue_final_message is True,
         )
-
 
     def _budget(self) -> int | None:
         given = {name: value for name in _BUDGETS if (value := getattr(self, name)) is not None}
@@ -141,9 +140,10 @@ class ChatHandler(GeneratingHandler):
 
     async def _chat(self) -> None:
         asked = self.body(ChatRequest)
-        asked.check(self.services.config)
+        asked.check_supported()
         model = await self.services.pool.find(asked.model)
-        request, n = asked.to_generate(model.entry), asked.n_answers
+        asked.check(model.config)
+        request, n = asked.to_generate(model.defaults), asked.n_answers
         if asked.stream:
             await self._stream(asked, model, request)
             return

@@ -20,7 +20,7 @@ from shimmy.api.unsupported import Neutral
 from shimmy.api.usage import TimingsAnswer, UsageAnswer, sum_of, timings_of, usage_of
 from shimmy.config import Config
 from shimmy.errors import InvalidRequest
-from shimmy.models.catalog import Entry
+from shimmy.models.defaults import RequestDefaults
 from shimmy.models.served import ReadyModel, ServedModel
 from shimmy.types import DetokenizeRequest, GenerateRequest
 
@@ -63,15 +63,15 @@ class CompletionRequest(OpenAIFields, kw_only=True):
         if self.echo and self.suffix is not None:
             raise InvalidRequest("echo: it does not go with suffix", param="echo")
 
-    def to_generate(self, entry: Entry, prompt: str | list[int]) -> GenerateRequest:
+    def to_generate(self, defaults: RequestDefaults, prompt: str | list[int]) -> GenerateRequest:
         """What the worker is asked for one prompt. Raises InvalidRequest."""
         return GenerateRequest(
             0,
             prompt=prompt if isinstance(prompt, str) else None,
             prompt_tokens=prompt if isinstance(prompt, list) else None,
-            max_tokens=MAX_TOKENS if self.max_tokens is None else self.max_tokens,
-            stop=self.stops(),
-            sampling=self.sampling(entry.model.metadata, temperature=None, n_logprobs=self.logprobs),
+            max_tokens=defaults.limit(self.max_tokens, MAX_TOKENS),
+            stop=self.stops(defaults),
+            sampling=self.sampling(defaults, temperature=None, n_logprobs=self.logprobs),
             cache_prompt=self.cache_prompt is not False,
             grammar=self.grammar,
             json_schema=self.answer_schema(),
@@ -104,12 +104,13 @@ class CompletionHandler(GeneratingHandler):
 
     async def _complete(self) -> None:
         asked = self.body(CompletionRequest)
-        config = self.services.config
-        asked.check(config)
+        asked.check_supported()
         prompts = asked.prompts()
-        check_prompts(prompts, "prompt", most=(config.parallel + config.queue) // asked.n_answers)
         model = await self.services.pool.find(asked.model)
-        requests = [asked.to_generate(model.entry, prompt) for prompt in prompts]
+        config = model.config
+        asked.check(config)
+        check_prompts(prompts, "prompt", most=(config.parallel + config.queue) // asked.n_answers)
+        requests = [asked.to_generate(model.defaults, prompt) for prompt in prompts]
         echoes = await self._echoes(model, prompts) if asked.echo else [""] * len(prompts)
         if asked.stream:
             await self._stream(asked, model, requests, echoes)

@@ -9,8 +9,7 @@ from msgspec import Meta
 
 from shimmy.api.keeping import KeptFields
 from shimmy.errors import InvalidRequest
-from shimmy.models.advice import advised
-from shimmy.models.metadata import ModelMetadata
+from shimmy.models.defaults import NO_DEFAULTS, RequestDefaults
 from shimmy.setting import LARGEST_FLOAT
 from shimmy.types import MAX_STOPS, SAMPLERS, SamplingParams
 
@@ -96,15 +95,19 @@ class SamplingFields(KeptFields, kw_only=True):
     strict: bool | None = None
     cache_prompt: bool | None = None
 
-    def stops(self) -> list[str]:
+    def stops(self, defaults: RequestDefaults = NO_DEFAULTS) -> list[str]:
         """The texts that end the answer. Raises InvalidRequest."""
-        stops = [self.stop] if isinstance(self.stop, str) else self.stop or []
+        if self.stop is None:
+            return list(defaults.stop)
+        stops = [self.stop] if isinstance(self.stop, str) else self.stop
         if len(stops) > MAX_STOPS:
             raise InvalidRequest(f"stop has {len(stops)} strings; {MAX_STOPS} are allowed", param="stop")
         return [stop for stop in stops if stop]
 
-    def sampling(self, metadata: ModelMetadata, *, temperature: float | None, n_logprobs: int | None) -> SamplingParams:
-        """What was asked for, else what the model's file recommends, else the defaults.
+    def sampling(
+        self, defaults: RequestDefaults, *, temperature: float | None, n_logprobs: int | None
+    ) -> SamplingParams:
+        """What was asked for, else what is configured for the model, else what its file recommends, else the defaults.
 
         ``temperature``: the default that comes before the file's advice; None: the advice does, and OPENAI_TEMPERATURE after it.
         """
@@ -116,11 +119,9 @@ class SamplingFields(KeptFields, kw_only=True):
         for name in ("samplers", "dry_sequence_breakers"):
             if (value := getattr(self, name)) is not None:
                 given[name] = tuple(value)
-        advice = advised(metadata)
-        if temperature is not None:
-            advice["temperature"] = temperature
-        defaults = {"temperature": OPENAI_TEMPERATURE, **advice}
-        return SamplingParams(**{**defaults, **given, "n_logprobs": n_logprobs})
+        usual = {} if temperature is None else {"temperature": temperature}
+        fields = {"temperature": OPENAI_TEMPERATURE, **defaults.sampling(usual, given)}
+        return SamplingParams(**{**fields, "n_logprobs": n_logprobs})
 
     def schema_text(self) -> str | None:
         """``json_schema`` as text."""

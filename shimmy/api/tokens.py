@@ -109,9 +109,10 @@ class TemplateHandler(ApiHandler):
 
     async def _apply(self) -> None:
         asked = self.body(TemplateBody)
-        asked.check(self.services.config)
+        asked.check_supported()
         model = await self.services.pool.find(asked.model)
-        chat = asked.to_generate(model.entry)
+        asked.check(model.config)
+        chat = asked.to_generate(model.defaults)
         assert chat.messages is not None
         request = TemplateRequest(
             ReadyModel.next_id(),

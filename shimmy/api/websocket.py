@@ -273,7 +273,7 @@ class _Run:
         model = await services.pool.find(asked.model)
         if self._cancelled:
             raise Cancelled("the request was cancelled before it began")
-        request = asked.to_generate(model.entry)
+        request = asked.to_generate(model.defaults)
         client = self._socket.client
         self._generation = Generation(services, model, [request], self._take, client=client, keep_alive=asked.kept)
         await self._generation.run(self._started)

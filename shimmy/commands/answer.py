@@ -12,6 +12,7 @@ import msgspec
 
 from shimmy.commands.options import (
     check_sampling,
+    max_tokens_given,
     read_max_tokens,
     read_sampling,
     read_stops,
@@ -32,6 +33,7 @@ _CHAT = ChatParams(extract_reasoning=False)  # what the model thinks is printed,
 def answer(config: Config, args: Mapping[str, Any], new: NewWorker) -> int:
     """Check the arguments of ``shimmy generate``, load the model in the ``new`` worker, ask, print. Returns the exit code."""
     check_sampling(args)
+    max_tokens_given(args)  # a wrong one is told before a model is loaded
     read_stops(args)
     prompt = read_text(args, "--prompt")
     if read_text(args, "--system") is not None and args["--raw"]:
@@ -41,7 +43,6 @@ def answer(config: Config, args: Mapping[str, Any], new: NewWorker) -> int:
         raise UsageError("--system goes through the chat template, which --suffix leaves out: give one of them")
     asked = {
         "suffix": suffix,
-        "max_tokens": read_max_tokens(args),
         "grammar": read_text_file(args, "--grammar"),
         "json_schema": read_text_file(args, "--schema" if args["--schema"] is not None else "--json-schema"),
     }
@@ -101,8 +102,10 @@ async def _generate(
 
 def _request(args: Mapping[str, Any], session: Session, prompt: str, asked: Mapping[str, Any]) -> GenerateRequest:
     """With the fields ``asked``; through the chat template where the model has one, unless ``--raw``."""
-    sampling = read_sampling(args, session.metadata)
-    stop = read_stops(args)
+    defaults = session.defaults
+    sampling = read_sampling(args, defaults)
+    stop = read_stops(args) or list(defaults.stop)
+    asked = {**asked, "max_tokens": read_max_tokens(args, defaults)}
     if args["--raw"] or args["--suffix"] is not None or not session.loaded.has_chat:
         if args["--system"] is not None:
             raise InvalidRequest("this model has no chat template: put what --system says into the prompt")
@@ -110,6 +113,7 @@ def _request(args: Mapping[str, Any], session: Session, prompt: str, asked: Mapp
     messages = [Message("user", prompt)]
     if args["--system"] is not None:
         messages.insert(0, Message("system", args["--system"]))
+    messages = defaults.conversation(messages)
     return GenerateRequest(1, messages=messages, chat=_CHAT, stop=stop, sampling=sampling, **asked)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from shimmy.commands.chat_models import ChatModel, Turn, choose_model
 from shimmy.commands.chat_terminal import Keyboard, Screen
-from shimmy.commands.options import check_sampling, read_max_tokens, read_stops, read_text
+from shimmy.commands.options import check_sampling, max_tokens_given, read_stops, read_text
 from shimmy.config import Config
 from shimmy.errors import InvalidRequest, ShimmyError
 
@@ -27,7 +27,7 @@ _COMMAND = re.compile(r"/([a-z]+)(?:\s+(.*))?", re.DOTALL)
 def run(config: Config, args: Mapping[str, Any]) -> int:
     """Until the input ends. On a terminal an error ends its turn; elsewhere it ends the command."""
     check_sampling(args)
-    read_max_tokens(args)
+    max_tokens_given(args)
     read_stops(args)
     system = read_text(args, "--system")
     keyboard, screen = Keyboard(config.cache_dir / "chat-history"), Screen()

@@ -10,7 +10,9 @@ from typing import Any, NamedTuple, Protocol
 
 from shimmy.commands.load import follow_load
 from shimmy.commands.options import (
+    CLI_MAX_TOKENS,
     CLI_TEMPERATURE,
+    max_tokens_given,
     read_max_tokens,
     read_sampling,
     read_stops,
@@ -73,21 +75,20 @@ class ServerModel:
         self.name = name
         self.place = server.url
         self._server = server
-        self._asked = {
-            "temperature": CLI_TEMPERATURE,
-            **sampling_given(args),
-            "max_tokens": read_max_tokens(args),
-            "stop": read_stops(args),
-            "stream": True,
-        }
+        given = {"max_tokens": max_tokens_given(args), "stop": read_stops(args) or None}
+        self._given = {name: value for name, value in {**sampling_given(args), **given}.items() if value is not None}
+        self._usual: dict[str, Any] = {"temperature": CLI_TEMPERATURE, "max_tokens": CLI_MAX_TOKENS}
 
     def open(self) -> None:
-        """The server loads it."""
+        """The server loads it; what it has set for the model comes before what is usual here."""
         follow_load(self._server, self.name)
+        set_there = self._server.get("api", "models", self.name, "status").get("settings") or {}
+        self._usual = {name: value for name, value in self._usual.items() if name not in set_there}
 
     def answer(self, turns: Sequence[Turn], said: Said) -> Ended:
         """As events; an early end closes the connection, which ends the generation."""
-        body = {"model": self.name, "messages": [turn._asdict() for turn in turns], **self._asked}
+        body = {"model": self.name, "messages": [turn._asdict() for turn in turns], "stream": True}
+        body |= self._usual | self._given
         reason = ""
         timings: dict[str, Any] = {}
         with contextlib.closing(self._server.stream("v1", "chat", "completions", body=body)) as events:
@@ -152,10 +153,10 @@ class OwnModel:
         session = await self._ready()
         request = GenerateRequest(
             next(self._ids),
-            messages=[Message(turn.role, turn.content) for turn in turns],
-            max_tokens=read_max_tokens(self._args),
-            stop=read_stops(self._args),
-            sampling=read_sampling(self._args, session.metadata),
+            messages=session.defaults.conversation([Message(turn.role, turn.content) for turn in turns]),
+            max_tokens=read_max_tokens(self._args, session.defaults),
+            stop=read_stops(self._args) or list(session.defaults.stop),
+            sampling=read_sampling(self._args, session.defaults),
         )
         async with contextlib.aclosing(session.worker.generate(request)) as events:
             async for event in events:

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from shimmy.errors import UsageError
-from shimmy.models.advice import advised
-from shimmy.models.metadata import ModelMetadata
+from shimmy.models.defaults import RequestDefaults
 from shimmy.setting import LARGEST_FLOAT
 from shimmy.types import MAX_STOPS, SamplingParams
 
@@ -90,10 +89,16 @@ def _require_text(flag: str, value: str) -> None:
         raise UsageError(f"{flag}: the text is not UTF-8: convert it, for example with iconv") from None
 
 
-def read_max_tokens(args: Mapping[str, Any]) -> int:
-    """``--max-tokens``."""
-    value = read_int(args, "--max-tokens", 0, _MAX_TOKENS)
-    return CLI_MAX_TOKENS if value is None else value
+def max_tokens_given(args: Mapping[str, Any]) -> int | None:
+    """``--max-tokens``; None where it was not given."""
+    return read_int(args, "--max-tokens", 0, _MAX_TOKENS)
+
+
+def read_max_tokens(args: Mapping[str, Any], defaults: RequestDefaults) -> int:
+    """The same, else what is configured for the model, else CLI_MAX_TOKENS."""
+    limit = defaults.limit(max_tokens_given(args), CLI_MAX_TOKENS)
+    assert limit is not None
+    return limit
 
 
 def check_sampling(args: Mapping[str, Any]) -> None:
@@ -101,9 +106,9 @@ def check_sampling(args: Mapping[str, Any]) -> None:
     _given(args)
 
 
-def read_sampling(args: Mapping[str, Any], metadata: ModelMetadata) -> SamplingParams:
-    """What was given, else what the model file recommends, else the defaults."""
-    return SamplingParams(**{**advised(metadata), "temperature": CLI_TEMPERATURE, **sampling_given(args)})
+def read_sampling(args: Mapping[str, Any], defaults: RequestDefaults) -> SamplingParams:
+    """What was given, else what is configured for the model, else what its file recommends, else the defaults."""
+    return SamplingParams(**defaults.sampling({"temperature": CLI_TEMPERATURE}, sampling_given(args)))
 
 
 def sampling_given(args: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from shimmy.commands.running import RunningServer
 from shimmy.config import Config
 from shimmy.errors import one_line
 
-_HEADER = ("NAME", "STATUS", "CONTEXT", "REQUESTS", "MEMORY", "IDLE")
+_HEADER = ("NAME", "STATUS", "CONTEXT", "ACTIVE", "MEMORY", "IDLE", "KEPT")
+_COLUMNS, _LEAST = 80, 12  # of a terminal, and of a name that is cut for it
 
 
 def run(config: Config, args: Mapping[str, Any]) -> int:
@@ -41,16 +42,27 @@ def _row(model: Mapping[str, Any], now: float) -> tuple[str, ...]:
         one_line(model["id"]),
         one_line(status),
         str(model["context_length"] or "-"),
-        f"{model['active_requests']}" + (f" + {waiting} waiting" if waiting else ""),
+        f"{model['active_requests']}" + (f" + {waiting}" if waiting else ""),
         _size(sum(memory[part] for part in ("model", "context", "compute"))) if memory else "-",
         _idle(model, now),
+        _kept(model),
     )
 
 
 def _idle(model: Mapping[str, Any], now: float) -> str:
     if model["active_requests"]:
         return "-"
-    return "never used" if model["last_used"] is None else _span(now - model["last_used"])
+    return "unused" if model["last_used"] is None else _span(now - model["last_used"])
+
+
+def _kept(model: Mapping[str, Any]) -> str:
+    """How long it stays: what is left of its time, or the rule where that does not run now."""
+    if model.get("pinned"):
+        return "pinned"
+    if (left := model.get("keep_alive_left")) is not None:
+        return _span(left)
+    keep_alive = model.get("keep_alive")
+    return "-" if keep_alive is None else "for ever" if keep_alive < 0 else _span(keep_alive)
 
 
 def _span(seconds: float) -> str:
@@ -60,11 +72,18 @@ def _span(seconds: float) -> str:
     return f"{max(seconds, 0):.0f} s"
 
 
+def _short(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[: width - 1]}…"
+
+
 def _size(size: int) -> str:
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
 
 
 def _print_table(rows: Sequence[tuple[str, ...]]) -> None:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
+    room = _COLUMNS - sum(width + 2 for width in widths[1:])
+    widths[0] = min(widths[0], max(room, _LEAST))
+    for name, *cells in rows:
+        row = (_short(name, widths[0]), *cells)
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from shimmy.config import Config
 from shimmy.errors import ModelFailed
 from shimmy.models.catalog import Entry
+from shimmy.models.defaults import OwnSettings, RequestDefaults
 from shimmy.models.draft import find_draft
 from shimmy.models.launch import examine, load_command
 from shimmy.models.metadata import ModelMetadata
@@ -29,6 +30,7 @@ class Session(NamedTuple):
     worker: WorkerClient
     loaded: Loaded
     metadata: ModelMetadata
+    defaults: RequestDefaults
 
 
 @contextlib.asynccontextmanager
@@ -38,6 +40,8 @@ async def open_session(config: Config, entry: Entry, new: NewWorker | None = Non
     Raises InvalidModelFile before a worker sees the file, ModelFailed, InsufficientMemory, WorkerDied.
     """
     metadata, outline = examine(entry.path)
+    settings = OwnSettings.of(config, entry)
+    config = settings.config
     draft = find_draft(config)
     worker = WorkerClient()
     await worker.start(new, show_log=config.verbose)
@@ -58,7 +62,7 @@ async def open_session(config: Config, entry: Entry, new: NewWorker | None = Non
             progress.clear()
         for note in loaded.notes:
             print(f"note: {note}", file=sys.stderr)
-        yield Session(worker, loaded, metadata)
+        yield Session(worker, loaded, metadata, settings.defaults(entry))
     finally:
         await worker.close()
 

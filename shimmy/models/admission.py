@@ -42,6 +42,12 @@ class Admission:
         self._on_idle = on_idle
         self._mean_s = 1.0
 
+    def resize(self, *, places: int, queue: int) -> None:
+        """From now on so many; who has a place keeps it."""
+        self._free += places - self._places
+        self._places, self._queue = places, queue
+        self._serve()
+
     @property
     def idle(self) -> bool:
         """Nobody has a place, waits or visits."""

@@ -14,14 +14,14 @@ ON_DEMAND_S = 300.0  # of a model that a request has loaded
 class Keeping:
     """Of one model. One loop owns it.
 
-    The last thing that was said counts: by the configuration, by a load, by a request. A model that is pinned stays whatever is
+    What a request said counts until the model is unloaded, and before that its settings. A model that is pinned stays whatever is
     said, and leaves no place to others; one that is kept for ever does, where memory is needed.
     """
 
-    def __init__(self, usual: float, expire: Callable[[], None]) -> None:
-        """``usual``: seconds, FOREVER for no limit. ``expire`` is called when it has been idle so long."""
-        self.usual = usual
+    def __init__(self, expire: Callable[[], None]) -> None:
+        """``expire`` is called when the model has been idle as long as it is kept."""
         self.pinned = False
+        self._usual = ON_DEMAND_S
         self.idle_since: float | None = None  # on the monotonic clock; None: it is not loaded, or at work
         self._used = False
         self._expire = expire
@@ -31,7 +31,7 @@ class Keeping:
     @property
     def keep_alive(self) -> float:
         """Seconds, 0: as soon as it is idle; FOREVER: no limit."""
-        return self.usual if self._said is None else self._said
+        return self._usual if self._said is None else self._said
 
     @property
     def left(self) -> float | None:
@@ -40,15 +40,15 @@ class Keeping:
             return None
         return max(0.0, self._timer.when() - asyncio.get_running_loop().time())
 
-    def say(self, keep_alive: float | None) -> None:
-        """From now on so long; None: nothing was said."""
-        if keep_alive is not None:
-            self._said = keep_alive
-            self._arm()
-
-    def pin(self, pinned: bool) -> None:
-        """Whether it stays whatever is said."""
+    def set(self, usual: float, *, pinned: bool) -> None:
+        """As the settings say: ``usual`` seconds or FOREVER; or ``pinned``."""
+        self._usual = usual
         self.pinned = pinned
+        self._arm()
+
+    def say(self, keep_alive: float | None) -> None:
+        """What a request, or a load, wants from now on: so long; None: as the settings say."""
+        self._said = keep_alive
         self._arm()
 
     def note_idle(self, *, used: bool = True) -> None:

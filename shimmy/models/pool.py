@@ -20,7 +20,6 @@ from shimmy.models.room import Room
 from shimmy.models.served import ServedModel
 from shimmy.models.spare import SpareWorker
 from shimmy.models.stamp import stamp_of
-from shimmy.setting import FOREVER
 from shimmy.types import ModelInfo, ModelStatus
 from shimmy.worker.birth import NewWorker
 
@@ -65,8 +64,7 @@ class ModelPool:
             for name in names:
                 entry = self._own(await asyncio.to_thread(self._catalog.resolve, name))
                 served = self._serve(entry)
-                if self._config.keep_alive is None:
-                    served.keeping.usual = FOREVER
+                served.keep_named()
                 named.append(served)
                 self._named.append(entry.id)
         finally:

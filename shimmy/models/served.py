@@ -6,21 +6,23 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from itertools import count
+from typing import Any
 
 from shimmy.config import Config
-from shimmy.errors import InvalidRequest, ModelFailed, ServerBusy, ShimmyError, UsageError, WorkerDied
+from shimmy.errors import InsufficientMemory, InvalidRequest, ModelFailed, ServerBusy, ShimmyError, WorkerDied
 from shimmy.models.admission import Admission
 from shimmy.models.catalog import Entry
-from shimmy.models.draft import find_draft
+from shimmy.models.defaults import NOTHING, OwnSettings, RequestDefaults
 from shimmy.models.failures import Failures
 from shimmy.models.heartbeat import death_of
 from shimmy.models.keeping import ON_DEMAND_S, Keeping
-from shimmy.models.launch import examine, load_command, read_template
+from shimmy.models.loading import SettingsFailed, load_worker
 from shimmy.models.room import Place, Room
 from shimmy.models.spare import SpareWorker
 from shimmy.models.stamp import stamp_of
+from shimmy.setting import FOREVER, Value
 from shimmy.types import ModelStatus
 from shimmy.worker.client import WorkerClient
 from shimmy.worker.protocol import Loaded, Pong
@@ -70,24 +72,40 @@ class ServedModel:
         self.progress = 0.0  # of the load under way, 0..1
         self.last_used = 0.0  # seconds since the epoch; 0: never
         self.load_ms = 0.0
-        self._config = config
+        self._base = config
         self._spare = spare or SpareWorker(keep=False, show_log=config.verbose)
         self._room = room or Room.configured(config)
         self._loaded_at = 0.0
-        parallel = config.parallel
-        places = parallel + max(1, parallel // _AHEAD)
-        self.admission = Admission(places=places, queue=config.queue, on_idle=self._note_idle)
-        self.keeping = Keeping(ON_DEMAND_S if config.keep_alive is None else config.keep_alive, self._expire)
+        self.admission = Admission(places=1, queue=0, on_idle=self._note_idle)
+        self.keeping = Keeping(self._expire)
+        self._named = False
+        self._options: Mapping[str, Value] = NOTHING  # what loads by hand said
+        self.settings = OwnSettings.of(config, entry)
+        self._adopt(NOTHING)
         self._ready: ReadyModel | None = None
         self._loading: asyncio.Task[ReadyModel] | None = None
         self._watching: asyncio.Task[None] | None = None
         self._unloads = 0  # under way
-        self._retiring: asyncio.Task[None] | None = (
-            None  # an end that nobody asked for: who comes meanwhile waits, and loads again
-        )
+        # An end that nobody asked for: who comes meanwhile waits, and loads again.
+        self._retiring: asyncio.Task[None] | None = None
         self._closed = False
         self._watchers: set[Callable[[], None]] = set()
         self._failures = Failures(entry.id)
+
+    @property
+    def config(self) -> Config:
+        """The configuration with the model's own values."""
+        return self.settings.config
+
+    @property
+    def configured(self) -> OwnSettings:
+        """Its settings without what loads by hand said."""
+        return OwnSettings.of(self._base, self.entry)
+
+    @property
+    def defaults(self) -> RequestDefaults:
+        """What its requests mean where they do not say."""
+        return self.settings.defaults(self.entry)
 
     @property
     def status(self) -> ModelStatus:
@@ -155,7 +173,7 @@ class ServedModel:
         async with self.admission.place(client, n):
             self._refuse_while_draining()
             ready = await self._get_ready()
-            self.keeping.say(keep_alive)
+            self._say(keep_alive)
             self.last_used = time.time()
             try:
                 yield ready
@@ -168,24 +186,54 @@ class ServedModel:
         await self._enter()
         with self.admission.visit():
             ready = await self._get_ready()
-            self.keeping.say(keep_alive)
+            self._say(keep_alive)
             self.last_used = time.time()
             yield ready
 
-    async def load(self) -> Loaded:
-        """Load now, also after failures. Raises what loading raises."""
+    def keep_named(self) -> None:
+        """It was named when the server was started: where nobody says otherwise it stays loaded."""
+        self._named = True
+        self._adopt(self._options)
+
+    async def load(self, options: Mapping[str, Value] = NOTHING) -> Loaded:
+        """Load now, also after failures. Raises what loading raises, and UsageError where values do not go together.
+
+        ``options``, by the names of MODEL_SETTINGS, count before the configuration until the model is unloaded by hand. Where it
+        is loaded with others it is loaded again, once those that are at work in it are done; who comes meanwhile waits. Where it does
+        not load with them it has those of before; InvalidRequest is raised where they are why.
+        """
         await self._enter()
+        before, wanted = self._options, self._options
+        while options:
+            wanted = {**self._options, **options}
+            same = OwnSettings.of(self._base, self.entry, wanted).loads_like(self.settings)
+            if same or (self._ready is None and self._loading is None and self.admission.idle):
+                self._adopt(wanted)
+                break
+            self._begin_retiring(self._exchange(wanted))
+            await self._enter()
+        if "keep_alive" in options:
+            self.keeping.say(None)
         self._failures.forget()
-        return (await self._get_ready()).loaded
+        try:
+            return (await self._get_ready()).loaded
+        except (ModelFailed, InsufficientMemory, WorkerDied) as error:
+            if options and self._options is wanted:  # nobody is to find the model broken by them
+                self._failures.forget()
+                self._adopt(before)
+            if options and isinstance(error, SettingsFailed):
+                raise InvalidRequest(error.message) from None
+            raise
 
     async def retire(self, why: str) -> bool:
         """Unload it, if it is idle; who asks for it meanwhile waits, and loads it again. Whether it was unloaded.
 
         Not where it is pinned.
         """
-        if (retiring := self._begin_retiring(why)) is None:
+        ready = self._ready
+        if ready is None or not self.idle or self.pinned:
             return False
-        await asyncio.shield(retiring)
+        await asyncio.shield(self._begin_retiring(self._end(ready, f"{self.entry.id} was unloaded: {why}")))
         return True
 
     async def unload(self, *, force: bool = False) -> None:
@@ -200,11 +248,12 @@ class ServedModel:
             if not force:
                 await self.admission.wait_idle()
             await self._stop_loading()
-            if self._retiring is not None:
-                await asyncio.wait([self._retiring])
             if self._ready is not None:
                 await self._end(self._ready, f"{self.entry.id} was unloaded")
+            if self._retiring is not None:
+                await asyncio.wait([self._retiring])
             self._failures.note_unload()
+            self._adopt(NOTHING)
             if not self._closed:
                 await self.admission.wait_idle()  # those that have just failed are still on their way out
         finally:
@@ -242,11 +291,26 @@ class ServedModel:
             await asyncio.wait([self._retiring])
             self._refuse_while_draining()
 
-    def _begin_retiring(self, why: str) -> asyncio.Task[None] | None:
-        ready = self._ready
-        if ready is None or not self.idle or self.pinned:
-            return None
-        self._retiring = asyncio.create_task(self._end(ready, f"{self.entry.id} was unloaded: {why}"))
+    def _adopt(self, options: Mapping[str, Value]) -> None:
+        """The settings from now on. Those of loading are the worker's where there is none, or it has them already."""
+        self.settings = OwnSettings.of(self._base, self.entry, options)
+        self._options = options
+        config = self.config
+        self.admission.resize(places=config.parallel + max(1, config.parallel // _AHEAD), queue=config.queue)
+        usual = FOREVER if self._named else ON_DEMAND_S
+        self.keeping.set(usual if config.keep_alive is None else config.keep_alive, pinned=self.settings.own.pin)
+
+    async def _exchange(self, options: Mapping[str, Value]) -> None:
+        """Let all who are at work finish, end the worker, and have other settings for the next."""
+        if self._loading is not None:
+            await asyncio.wait([self._loading])
+        await self.admission.wait_idle()
+        if self._ready is not None:
+            await self._end(self._ready, f"{self.entry.id} was unloaded, to be loaded with other settings")
+        self._adopt(options)
+
+    def _begin_retiring(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        self._retiring = asyncio.create_task(work)
         self._retiring.add_done_callback(self._retired)
         self._changed()
         return self._retiring
@@ -259,7 +323,12 @@ class ServedModel:
 
     def _expire(self) -> None:
         """It has been idle as long as it is kept."""
-        self._begin_retiring("nobody used it any more")
+        if self._ready is not None and self.idle and not self.pinned:
+            self._begin_retiring(self._end(self._ready, f"{self.entry.id} was unloaded: nobody used it any more"))
+
+    def _say(self, keep_alive: float | None) -> None:
+        if keep_alive is not None:
+            self.keeping.say(keep_alive)
 
     def _note_idle(self, idle: bool) -> None:
         if idle and self._ready is not None:
@@ -313,37 +382,11 @@ class ServedModel:
     async def _load(self) -> ReadyModel:
         started = time.monotonic()
         stamp = self._stamp()
-        worker: WorkerClient | None = None
-        place: Place | None = None
         try:
-            read_template(self._config.chat_template)  # before a worker is started for nothing
-            worker = await self._spare.take()  # a new one comes up while the file is checked
-            found = await asyncio.to_thread(examine, self.entry.path)
-            draft = await asyncio.to_thread(find_draft, self._config)
-            command = load_command(
-                self._config,
-                self.entry.path,
-                found.metadata,
-                parallel=self._config.parallel,
-                draft=draft,
-                outline=found.outline,
-            )
-            async with asyncio.timeout(self._config.load_timeout_s):
-                place = await self._room.take(self.entry.id, worker, command)
-                loaded = await worker.load(place.command(command), self._show)
+            worker, place, loaded = await load_worker(self.entry, self.config, self._spare, self._room, self._show)
         except BaseException as error:
-            if worker is not None:
-                await worker.close()
-            if place is not None:
-                place.release()
-            if isinstance(error, TimeoutError):
-                error = ModelFailed(
-                    f"{self.entry.id} did not load within {self._config.load_timeout_s:g} s: set load_timeout_s higher"
-                )
-            elif isinstance(error, InvalidRequest | UsageError):  # the server's settings: no client can mend them
-                error = ModelFailed(error.message)
             self._failures.note(error, stamp)
-            raise error from None
+            raise
         self.load_ms = 1e3 * (time.monotonic() - started)
         self._failures.note_load()
         place.loaded = True
@@ -360,8 +403,8 @@ class ServedModel:
         self._changed()
 
     def _stamp(self) -> object:
-        adapters = [adapter.path for adapter in self._config.lora]
-        return stamp_of(*self.entry.model.files, self._config.chat_template, *adapters)
+        adapters = [adapter.path for adapter in self.config.lora]
+        return stamp_of(*self.entry.model.files, self.config.chat_template, *adapters)
 
     async def _watch(self, ready: ReadyModel) -> None:
         error = await death_of(ready.worker, self.entry.id)

@@ -150,8 +150,13 @@ class Running:
         """Other values of settings that the server reads each time."""
         services = self.server.services
         services.config = services.config._replace(**settings)  # type: ignore[arg-type]
-        for model in services.pool.served:
-            model._config = services.config
+
+        async def adopt() -> None:
+            for model in services.pool.served:
+                model._base = services.config
+                model._adopt(model._options)
+
+        self.call(adopt())
 
     def call(self, work: Any) -> Any:
         """Run a coroutine in the server's loop."""

@@ -64,14 +64,6 @@ def test_a_streamed_load_shows_its_progress(tiny_llama: Path) -> None:
         assert [event["status"] for event in again.events] == ["ready"]
 
 
-@pytest.mark.parametrize("field", ["context_length", "keep_alive", "pin"])
-def test_what_a_load_cannot_do_yet_is_said(server: Running, field: str) -> None:
-    path = f"/api/models/{server.model}/load"
-    answer = server.post(path, {field: 1})
-    assert (answer.status, answer.error["param"]) == (400, field)
-    assert server.post(path, {field: None}).status == 200
-
-
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_file_that_is_no_model_is_an_error_with_a_status(tmp_path: Path, tiny_llama: Path, stream: bool) -> None:
     path = tmp_path / "model.gguf"

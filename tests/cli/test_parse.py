@@ -198,6 +198,6 @@ def test_a_command_runs_whose_usage_has_no_other_options(command: str, capsys: p
 
 
 def test_a_model_that_must_be_named_is_asked_for() -> None:
-    assert complaint("load") == "load needs a MODEL; usage: shimmy load MODEL [--url URL] [--config FILE] [--verbose]"
+    assert complaint("load").startswith("load needs a MODEL; usage: shimmy load MODEL [--keep-alive TIME] [--pin] ")
     assert complaint("unload", "--force").startswith("unload needs a MODEL")
     assert complaint("unload", "a", "b").startswith("unload has no use for 'b'")

@@ -14,7 +14,7 @@ from select import select
 import pytest
 
 from shimmy.cli import main
-from shimmy.commands import running
+from shimmy.commands import ps, running
 from shimmy.commands.running import RunningServer
 from shimmy.config import load_config
 from shimmy.errors import UsageError
@@ -57,8 +57,10 @@ def test_a_model_is_loaded_shown_and_unloaded(server: Running, call: Call) -> No
     code, out, err = call("ps", "--url", server.url)
     assert (code, err) == (0, "")
     head, row = out.splitlines()
-    assert head.split() == ["NAME", "STATUS", "CONTEXT", "REQUESTS", "MEMORY", "IDLE"]
+    assert head.split() == ["NAME", "STATUS", "CONTEXT", "ACTIVE", "MEMORY", "IDLE", "KEPT"]
     assert row.split()[:4] == [server.model, "ready", "2048", "0"]
+    assert row.endswith("unused  for ever")
+    assert max(map(len, out.splitlines())) <= 80
 
     code, out, _ = call("ps", "--json", "--url", server.url)
     (model,) = json.loads(out)["models"]
@@ -66,6 +68,31 @@ def test_a_model_is_loaded_shown_and_unloaded(server: Running, call: Call) -> No
 
     assert call("unload", server.model, "--force", "--url", server.url) == (0, f"{server.model} is available\n", "")
     assert call("ps", "--url", server.url)[1] == ""
+
+
+def test_a_load_with_options_says_them_to_the_server(server: Running, call: Call) -> None:
+    options = ["--ctx", "512", "--keep-alive", "1h", "--temperature", "0", "--stop", "END", "--gpu-layers", "0"]
+    code, _, err = call("load", server.model, *options, "--system", "Be brief.", "--url", server.url)
+    assert (code, err) == (0, "")
+    status = server.get(f"/api/models/{server.model}/status", authorization=f"Bearer {KEY}").json
+    assert status["settings"] == {
+        "ctx": 512, "keep_alive": 3600, "temperature": 0, "stop": ["END"], "gpu_layers": 0, "system": "Be brief.",
+    }  # fmt: skip
+    (_, row) = call("ps", "--url", server.url)[1].splitlines()
+    assert row.split()[2] == "512"
+    assert row.endswith(("60 min", "59 min", "1 h"))
+    assert call("load", server.model, "--pin", "--gpu-layers", "all", "--url", server.url)[0] == 0
+    assert call("ps", "--url", server.url)[1].endswith("pinned\n")
+    code, _, err = call("load", server.model, "--lora", "nobody.gguf", "--url", server.url)
+    assert (code, "is no adapter that the server's configuration names" in err) == (1, True)
+    code, _, err = call("load", server.model, "--chat-template", "x.jinja", "--url", server.url)
+    assert (code, "set chat_template there" in err) == (2, True)
+    assert call("unload", server.model, "--url", server.url)[0] == 0
+
+
+def test_a_long_name_is_cut_where_the_table_would_not_fit(capsys: pytest.CaptureFixture[str]) -> None:
+    ps._print_table([ps._HEADER, ("m" * 90, "loading 100%", "131072", "10 + 64", "999.9 MB", "unused", "for ever")])
+    assert [len(line) for line in capsys.readouterr().out.splitlines()][1] == 80
 
 
 def test_a_model_that_the_server_does_not_have(server: Running, call: Call) -> None:

@@ -95,10 +95,10 @@ def test_an_idle_model_is_retired_and_a_busy_or_pinned_one_is_not(model: ServedM
         async with model.lease("one"):
             assert not model.admission.idle
             assert not await model.retire("it is busy")
-        model.keeping.pin(pinned=True)
+        model.keeping.set(300, pinned=True)
         assert model.idle
         assert not await model.retire("it is pinned")
-        model.keeping.pin(pinned=False)
+        model.keeping.set(300, pinned=False)
         assert await model.retire("nobody needs it")
         assert model.status == "available"
 
@@ -124,11 +124,11 @@ def test_a_wanted_unload_while_a_model_leaves_refuses_who_waits(model: ServedMod
 def test_a_pinned_model_does_not_age(model: ServedModel) -> None:
     async def body() -> None:
         fired = []
-        keeping = Keeping(0.0, lambda: fired.append(1))
-        keeping.pin(pinned=True)
+        keeping = Keeping(lambda: fired.append(1))
+        keeping.set(0, pinned=True)
         keeping.note_idle()
         assert keeping.left is None
-        keeping.pin(pinned=False)
+        keeping.set(0, pinned=False)
         await until(lambda: bool(fired))
         assert model.status == "available"
 
