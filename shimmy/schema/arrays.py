@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from shimmy.schema.document import below
-from shimmy.schema.errors import ImpossibleSchema, fail
+from shimmy.schema.errors import ImpossibleSchema
 from shimmy.schema.flat import Flat, all_of
 from shimmy.schema.objects import Maker
 from shimmy.schema.rules import COMMA, WS, literal, one_of, repeated
-from shimmy.schema.values import equal, written
+from shimmy.schema.strings import count_bounds
+from shimmy.schema.values import key_of, written
 
-_MOST = 100_000
 _MOST_CONTAINED = 64
 _MOST_UNIQUE = 32
 
@@ -29,16 +29,10 @@ class ArrayMaker:
         self._rest = flat.get("additionalItems") if old else items
         if self._rest is None:
             self._rest = flat.get("unevaluatedItems")
-        self._least = int(flat.get("minItems", 0))
-        self._most: int | None = None if flat.get("maxItems") is None else int(flat.get("maxItems"))
+        self._least, self._most = count_bounds(flat, "minItems", "maxItems", maker.rules, maker.report)
 
     def expression(self) -> str:
         """GBNF of the arrays. Raises ImpossibleSchema."""
-        for word in ("minItems", "maxItems"):
-            if self._flat.get(word, 0) > _MOST:
-                fail(self._flat.place(word), f"{word} must be at most {_MOST:,}")
-        if self._most is not None and self._least > self._most:
-            raise ImpossibleSchema(self._path, "minItems is above maxItems")
         n_contained = self._contained()
         if n_contained:
             before = self._first
@@ -113,8 +107,9 @@ class ArrayMaker:
                 values = [False, True]
             if values is None:
                 return None
-            found += [value for value in values if not any(equal(value, other) for other in found)]
-        return found if len(found) <= _MOST_UNIQUE else None
+            found += values
+        distinct = {key_of(value): value for value in found}
+        return list(distinct.values()) if len(distinct) <= _MOST_UNIQUE else None
 
     def _unique(self, values: list[Any], low: int, high: int | None) -> str:
         """Some of them in their order, each once: so many alternatives stay few."""

@@ -23,9 +23,10 @@ from shimmy.schema.values import let_by, written
 from shimmy.types import Unheld
 
 _MAX_DEPTH = 100  # with all references followed
-_MAX_VISITS = 10_000
+_MAX_VISITS = 6_000
 _MAX_ALTERNATIVES = 256
 _MAX_COMPARED = 32
+_MAX_COMPARING = 1000  # visits
 _MAX_LISTED = 5000
 
 
@@ -58,6 +59,7 @@ class _Converter:
         self.rules = Rules()
         self.unheld: dict[Unheld, None] = {}
         self._references: dict[int, str] = {}  # the rules of what is referred to
+        self._flats: dict[int, tuple[Any, list[Flat]]] = {}  # by the schemas' ids, which are theirs while they live
         self._depth = 0
         self._visits = 0
 
@@ -82,9 +84,14 @@ class _Converter:
             self._depth -= 1
 
     def flat(self, schema: Any, path: str, passed: frozenset[int] = frozenset()) -> list[Flat]:
-        self._visit(path)
         if isinstance(schema, bool):
             return [Flat(path)] if schema else []
+        if id(schema) not in self._flats:
+            self._visit(path)
+            self._flats[id(schema)] = schema, self._flattened(schema, path, passed)
+        return self._flats[id(schema)][1]
+
+    def _flattened(self, schema: Any, path: str, passed: frozenset[int]) -> list[Flat]:
         words = known_words(schema, path)
         own = {word: value for word, value in words.items() if word not in {*COMBINING, *NEVER_HELD}}
         for word in NEVER_HELD:
@@ -136,8 +143,9 @@ class _Converter:
             except ImpossibleSchema:
                 merged.append([])
         n = len(ways)
+        visits = self._visits
         if n > _MAX_COMPARED or not all(
-            excludes(made, other, self)
+            self._visits - visits < _MAX_COMPARING and excludes(made, other, self)
             for i in range(n)
             for j in range(n)
             if i != j
@@ -212,8 +220,9 @@ class _Converter:
         if len(values) > _MAX_LISTED:
             fail(flat.path, f"enum has more than {_MAX_LISTED} values")
         found = []
+        others = {word: given for word, given in flat.words.items() if word not in {"enum", "const"}}
         for value in values:
-            verdicts = {word: let_by(word, given, value) for word, given in flat.words.items()}
+            verdicts = {word: let_by(word, given, value) for word, given in others.items()}
             for word, verdict in verdicts.items():
                 if verdict is None:
                     self.report(flat.place(word), word)
@@ -231,7 +240,7 @@ class _Converter:
             about = any(word in flat.words for word in OF_TYPE["array"])
             return self.rules.add(ArrayMaker(flat, self).expression()) if about else basic("array")
         if name == "string":
-            return string_expression(flat, self.report)
+            return string_expression(flat, self.rules, self.report)
         return self._number(name, flat) if name in {"number", "integer"} else basic(name)
 
     def _number(self, name: str, flat: Flat) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from shimmy.schema.errors import ImpossibleSchema
-from shimmy.schema.values import equal
+from shimmy.schema.values import equal, key_of
 
 Report = Callable[[str, str], None]
 """Is told the place of a keyword that cannot be held, and the keyword."""
@@ -85,7 +85,8 @@ def _merge_word(word: str, one: Flat, other: Flat, report: Report) -> Any:  # no
     if word == "uniqueItems":
         return a or b
     if word == "enum":
-        both = [value for value in a if any(equal(value, v) for v in b)]
+        others = {key_of(value) for value in b}
+        both = [value for value in a if key_of(value) in others]
         if not both:
             raise ImpossibleSchema(one.path, "the values of enum have none in common")
         return both

@@ -15,6 +15,7 @@ from shimmy.schema.strings import string_expression, tree_of
 from shimmy.schema.values import let_by, written
 
 _MAX_NAME = 1000
+_MAX_MATCHED = 200_000  # characters of patterns times those of names
 
 
 class Maker(Protocol):
@@ -51,6 +52,7 @@ class ObjectMaker:
         self._required = dict.fromkeys(flat.get("required", ()))
         self._patterns: dict[str, Any] = flat.get("patternProperties", {})
         self._additional = flat.get("additionalProperties", flat.get("unevaluatedProperties"))
+        self._n_matched = 0
         self._schemas = self._listed()
 
     def expression(self) -> str:
@@ -85,6 +87,10 @@ class ObjectMaker:
 
     def _matches(self, pattern: str, name: str) -> bool:
         tree = tree_of(self._flat, "patternProperties", pattern, self._maker.report)
+        self._n_matched += len(pattern) * (len(name) + 1)
+        if self._n_matched > _MAX_MATCHED:
+            self._maker.report(self._flat.place("patternProperties"), "patternProperties")
+            return False
         return tree is not None and expressions.matches(tree, name)
 
     def _may_be_called(self, name: str) -> bool:
@@ -138,7 +144,7 @@ class ObjectMaker:
             if flat.types is not None and "string" not in flat.types:
                 continue
             if flat.values is None:
-                found.append(string_expression(flat, self._maker.report))
+                found.append(string_expression(flat, self._maker.rules, self._maker.report))
             else:
                 found += [literal(written(value)) for value in flat.values if isinstance(value, str)]
         if not found:
@@ -171,6 +177,9 @@ class ObjectMaker:
             self._maker.report(self._flat.place("maxProperties"), "maxProperties")
         if others is None or (most is not None and len(pairs) >= most):
             return None
+        if most is not None and not self._maker.rules.may_count(int(most)):
+            self._maker.report(self._flat.place("maxProperties"), "maxProperties")
+            most = None
         return _Others(others.pair, missing, None if most is None else int(most) - len(pairs))
 
     def _check_dependencies(self, pairs: dict[str, str], others: _Others | None) -> None:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from shimmy.errors import InvalidRequest
 
-_MAX_BYTES = 1 << 20
+_MAX_BYTES = 1 << 19
+_MAX_COUNTED = 50_000
 _NAME = re.compile(r"\bjs-[a-z0-9]+\b")
 
 _RAW = r'[^"\\\x00-\x1F\x7F]'
@@ -68,6 +69,7 @@ class Rules:
         self._bodies: dict[str, str] = {}
         self._names: dict[str, str] = {}
         self._n_bytes = 0
+        self._n_counted = 0
 
     def add(self, body: str) -> str:
         """The name of an expression. Raises InvalidRequest where all of them become too long."""
@@ -84,11 +86,16 @@ class Rules:
         self._bodies[name] = ""
         return name
 
+    def may_count(self, n: int) -> bool:
+        """Whether a repetition of ``n`` is not too much with all before it: a grammar holds each written out."""
+        self._n_counted += n
+        return self._n_counted <= _MAX_COUNTED
+
     def define(self, name: str, body: str) -> None:
         """Say what a reserved name stands for."""
         self._n_bytes += len(body)
         if self._n_bytes > _MAX_BYTES:
-            raise InvalidRequest("json_schema is too large: its grammar has more than 1 MB", param="json_schema")
+            raise InvalidRequest("json_schema is too large: its grammar has more than 512 KB", param="json_schema")
         self._bodies[name] = body
 
     def text(self, root: str, start: str) -> str:

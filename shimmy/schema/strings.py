@@ -8,15 +8,14 @@ from shimmy.schema.expressions import Node
 from shimmy.schema.flat import Flat, Report
 from shimmy.schema.formats import format_tree
 from shimmy.schema.patterns import PatternError, PatternUnheld, pattern_tree
-from shimmy.schema.rules import CHAR, basic, literal, repeated
+from shimmy.schema.rules import CHAR, Rules, basic, literal, repeated
 
-_MOST = 100_000
 _ANNOTATIONS = {"binary", "byte", "password"}  # of OpenAPI: they say what a text is for
 
 
-def string_expression(flat: Flat, report: Report) -> str:
+def string_expression(flat: Flat, rules: Rules, report: Report) -> str:
     """GBNF of the JSON strings. Raises ImpossibleSchema."""
-    least, most = length_bounds(flat)
+    least, most = length_bounds(flat, rules, report)
     tree = _tree(flat, report)
     if tree is None:
         if not least and most is None:
@@ -33,14 +32,21 @@ def string_expression(flat: Flat, report: Report) -> str:
     return " ".join(part for part in (literal('"'), body, literal('"')) if part)
 
 
-def length_bounds(flat: Flat) -> tuple[int, int | None]:
-    """Raises ImpossibleSchema, and InvalidRequest for lengths that no grammar can count."""
-    least, most = int(flat.get("minLength", 0)), flat.get("maxLength")
-    for word in ("minLength", "maxLength"):
-        if flat.get(word, 0) > _MOST:
-            fail(flat.place(word), f"{word} must be at most {_MOST:,}")
+def length_bounds(flat: Flat, rules: Rules, report: Report) -> tuple[int, int | None]:
+    """Those of a string; a grammar cannot count far."""
+    return count_bounds(flat, "minLength", "maxLength", rules, report)
+
+
+def count_bounds(flat: Flat, low: str, high: str, rules: Rules, report: Report) -> tuple[int, int | None]:
+    """The values of the two keywords; of one that no grammar can count to nothing, which is reported. Raises ImpossibleSchema."""
+    least, most = int(flat.get(low, 0)), flat.get(high)
     if most is not None and least > most:
-        raise ImpossibleSchema(flat.path, "minLength is above maxLength")
+        raise ImpossibleSchema(flat.path, f"{low} is above {high}")
+    if least and not rules.may_count(least):
+        fail(flat.place(low), f"{low} makes the grammar too large: all that is counted may be 50,000 together")
+    if most is not None and not rules.may_count(int(most) - least):
+        report(flat.place(high), high)
+        most = None
     return least, None if most is None else int(most)
 
 

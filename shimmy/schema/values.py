@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sized
+from collections.abc import Hashable, Sized
 from typing import Any
 
 _KINDS: dict[str, type | tuple[type, ...]] = {"object": dict, "array": list, "string": str, "null": type(None)}
@@ -14,15 +14,18 @@ _SIZES: dict[type[Sized], tuple[str, str]] = {
 }
 
 
+def key_of(value: Any) -> Hashable:
+    """The same for values that are equal as JSON sees it: 1 is 1.0, and true is not 1."""
+    if isinstance(value, list):
+        return ("list", *map(key_of, value))
+    if isinstance(value, dict):
+        return ("dict", frozenset((name, key_of(inner)) for name, inner in value.items()))
+    return ("bool", value) if isinstance(value, bool) else value
+
+
 def equal(a: Any, b: Any) -> bool:
-    """As JSON sees it: 1 is 1.0, and true is not 1."""
-    if isinstance(a, bool) or isinstance(b, bool):
-        return a is b
-    if isinstance(a, list) and isinstance(b, list):
-        return len(a) == len(b) and all(map(equal, a, b))
-    if isinstance(a, dict) and isinstance(b, dict):
-        return a.keys() == b.keys() and all(equal(a[name], b[name]) for name in a)
-    return bool(a == b)
+    """As JSON sees it."""
+    return key_of(a) == key_of(b)
 
 
 def written(value: Any) -> str:

@@ -45,7 +45,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     "property a text": ({"properties": {"a": "x"}}, "at #/properties/a: a schema must be an object"),
     "negative length": ({"type": "string", "minLength": -1}, "minLength must be a non-negative integer"),
     "fraction of a length": ({"type": "string", "minLength": 1.5}, "minLength must be a non-negative integer"),
-    "huge length": ({"type": "string", "minLength": 10**9}, "minLength must be at most 100,000"),
+    "huge length": ({"type": "string", "minLength": 10**9}, "minLength makes the grammar too large"),
     "backward lengths": ({"type": "string", "minLength": 5, "maxLength": 3}, "minLength is above maxLength"),
     "backward bounds": ({"type": "integer", "minimum": 5, "maximum": 3}, "minimum is above maximum"),
     "largest integer": (
