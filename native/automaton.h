@@ -59,6 +59,9 @@ class Automaton {
     // Bit t: token t may follow this state, ends of generation included. Valid until the next call of mask().
     const std::vector<uint64_t> & mask(int32_t state);
 
+    // Whether mask() is made already.
+    bool has_mask(int32_t state) const { return masks_.find(state) != masks_.end(); }
+
     // The state after some bytes, with the character that they leave unfinished; kDead where they cannot come there.
     int32_t after_bytes(int32_t state, Utf8 & character, const std::string & bytes);
 

@@ -1,7 +1,10 @@
 // What may follow in a text: a grammar, as the sampler sees it.
 #pragma once
 
+#include "row.h"
+
 #include <cstdint>
+#include <vector>
 
 namespace shimmy {
 
@@ -15,6 +18,9 @@ struct Constraint {
 
     // Sets the logits of all tokens that may not come next to -inf.
     virtual void mask(float * logits, int32_t n_vocab) = 0;
+
+    // Leaves those of `tokens` that may not come next. False where mask() is no more work than to test them, and nothing is done.
+    virtual bool sift(std::vector<Candidate> & tokens) = 0;
 
     // Takes `token` as the next one of the text. Called once for each token that the sampler gives out.
     virtual void accept(int32_t token) = 0;

@@ -102,6 +102,28 @@ void GrammarConstraint::mask(float * logits, int32_t n_vocab) {
     }
 }
 
+// A mask asks for the whole vocabulary, which takes milliseconds at a place where most texts may follow, such as inside of a string.
+bool GrammarConstraint::sift(std::vector<Candidate> & tokens) {
+    if (asleep_ || place_.dead() || place_.character.remain != 0) {
+        return false;
+    }
+    const std::lock_guard<std::mutex> lock(automaton_->mutex());
+    if (automaton_->has_mask(place_.state)) {
+        return false;
+    }
+    try {
+        automaton_->begin();
+        tokens.erase(std::remove_if(tokens.begin(), tokens.end(),
+                                    [&](const Candidate & candidate) { return !after(place_, candidate.token).dead(); }),
+                     tokens.end());
+    } catch (const GrammarTooCostly &) {
+        too_costly_ = true;
+        place_.state = Automaton::kDead;
+        return false;
+    }
+    return true;
+}
+
 void GrammarConstraint::apply(const std::vector<uint64_t> & bits, float * logits, int32_t n_vocab) {
     constexpr float never = -std::numeric_limits<float>::infinity();
     for (int32_t first = 0; first < n_vocab; first += 64) {

@@ -46,6 +46,7 @@ class GrammarConstraint final : public Constraint {
 
     bool allows(int32_t token) override;
     void mask(float * logits, int32_t n_vocab) override;
+    bool sift(std::vector<Candidate> & tokens) override;
     void accept(int32_t token) override;
     int32_t failure() const override;
 

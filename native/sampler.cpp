@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <iterator>
+#include <limits>
 
 using namespace shimmy;
 
@@ -145,8 +146,43 @@ int32_t shimmy_sampler::draw_allowed(float * logits) {
     }
     refused_ = true;
     row_.restore();
-    constraint_->mask(logits, n_vocab_);
+    if (!refuse_likeliest()) {
+        row_.restore();
+        constraint_->mask(logits, n_vocab_);
+    }
     return draw();
+}
+
+// How many of the most likely tokens the stages look at, whatever the others are; 0: all of them.
+int32_t shimmy_sampler::n_looked_at() const {
+    if (!bias_.empty() || mirostat_.active() || plan_.empty()) {
+        return 0;
+    }
+    const bool greedy = params_.temperature <= 0.0f && params_.dynatemp_range <= 0.0f;
+    if (plan_.front() == Stage::top_k) {
+        return params_.top_k;
+    }
+    return plan_.front() == Stage::temperature && greedy ? 1 : 0;
+}
+
+// Takes away what the constraint refuses of the most likely tokens only: all that matters where as many are left as the stages look
+// at, since the others are less likely than those. False where that was not tried or was not enough.
+bool shimmy_sampler::refuse_likeliest() {
+    constexpr int32_t most = 64;
+    const int32_t wanted = n_looked_at();
+    if (wanted < 1 || wanted > most) {
+        return false;
+    }
+    const int32_t n = std::min(4 * std::max(wanted, 16), n_vocab_);
+    row_.select(n, likeliest_);
+    const size_t n_tested = likeliest_.size();
+    if (!constraint_->sift(likeliest_) || n_tested - likeliest_.size() < static_cast<size_t>(wanted)) {
+        return false;
+    }
+    for (const Candidate & refused : likeliest_) {
+        row_.set(refused.token, -std::numeric_limits<float>::infinity());
+    }
+    return true;
 }
 
 int32_t shimmy_sampler::draw() {

@@ -62,6 +62,8 @@ struct shimmy_sampler {
     void report_top(shimmy_sample & out);
     int32_t forced();
     int32_t draw_allowed(float * logits);
+    int32_t n_looked_at() const;
+    bool refuse_likeliest();
     int32_t draw();
     bool narrow();
     bool apply_all();
@@ -84,5 +86,6 @@ struct shimmy_sampler {
     shimmy::Row row_;
     shimmy::Survivors left_;
     std::vector<shimmy::Candidate> top_;  // scratch of report_top()
+    std::vector<shimmy::Candidate> likeliest_;  // scratch of refuse_likeliest()
     double log_sum_ = 0.0;                // ln of the raw softmax's normaliser, for logprobs
 };
