@@ -97,7 +97,9 @@ def test_a_wrong_schema_is_refused_and_others_are_answered(chatting: Running, pa
 
 def test_a_schema_nested_too_deep_is_refused(chatting: Running) -> None:
     schema = '{"items":' * 110 + "{}" + "}" * 110
-    body = json.dumps({**ROUTES["/api/generate"], "json_schema": 0}).replace('"json_schema": 0', f'"json_schema": {schema}')
+    body = json.dumps({**ROUTES["/api/generate"], "json_schema": 0}).replace(
+        '"json_schema": 0', f'"json_schema": {schema}'
+    )
     answer = chatting.post("/api/generate", json.loads(body))
     assert answer.status == 400
     assert "nests deeper than 100" in answer.error["message"]

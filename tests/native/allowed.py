@@ -17,6 +17,9 @@ from shimmy.types import SamplingParams, Trigger
 from tests.native.chain import ChainModel, ffi, library
 
 GREEDY = SamplingParams(temperature=0)
+WHOLE = SamplingParams(
+    temperature=1, top_k=0, top_p=1, min_p=0, seed=1
+)  # looks at every token, so that a whole row is masked
 
 
 def nul_token(model: Model) -> int:
@@ -46,7 +49,7 @@ def draw(sampler: Sampler, token: int, n_vocab: int) -> tuple[int, int]:
 def allowed(model: Model, grammar: Grammar, text: Sequence[int]) -> NDArray[np.bool_]:
     """For each token whether it may follow ``text``; all of them while a lazy grammar sleeps."""
     n_vocab = model.facts.n_vocab
-    with closing(Sampler(model, GREEDY, [], n_ctx=1024, grammar=grammar)) as sampler:
+    with closing(Sampler(model, WHOLE, [], n_ctx=1024, grammar=grammar)) as sampler:
         for token in text:
             assert draw(sampler, token, n_vocab)[0] == token
         row = array("f", np.zeros(n_vocab, np.float32).tobytes())

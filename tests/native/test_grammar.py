@@ -9,6 +9,7 @@ from contextlib import closing
 from itertools import islice, pairwise, product
 from string import ascii_lowercase
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -18,7 +19,7 @@ from shimmy.native.grammar import Grammar, GrammarCache
 from shimmy.native.model import Model
 from shimmy.native.sampler import Sampler
 from shimmy.types import Reasoning, SamplingParams, Trigger
-from tests.native.allowed import GREEDY, allowed, control_tokens, draw, end_tokens, nul_token
+from tests.native.allowed import GREEDY, WHOLE, allowed, control_tokens, draw, end_tokens, nul_token
 from tests.native.blank import Blank
 
 N_VOCAB = 512
@@ -60,6 +61,33 @@ def test_a_refused_token_is_drawn_again_from_those_that_are_allowed(llama: Model
                 seen[llama.piece(sampler.sample(array("f", row.tobytes()))[0])] += 1
     assert set(seen) == {b"a", b"b"}
     assert abs(seen[b"a"] / 2000 - 0.6) < 0.05  # 0.3 + 0.5 * 0.3 / 0.5
+
+
+@pytest.mark.parametrize(
+    "params",
+    [SamplingParams(top_k=40, temperature=1), SamplingParams(top_k=3, temperature=2, min_p=0.2), GREEDY],
+    ids=["40", "3", "greedy"],
+)
+def test_testing_the_likeliest_draws_what_a_mask_of_all_would(llama: Model, params: SamplingParams) -> None:
+    text = 'root ::= [a-z ]{1,40} | "\\n"'
+    rng = np.random.default_rng(5)
+    n_refused = 0
+    for seed in range(150):
+        row = rng.normal(0, 2, N_VOCAB).astype(np.float32)
+        drawn = []
+        for masked in (False, True):
+            with closing(Grammar(llama, text)) as grammar:
+                if masked:
+                    n_allowed = int(allowed(llama, grammar, []).sum())
+                with closing(
+                    Sampler(llama, msgspec.structs.replace(params, seed=seed), [], n_ctx=64, grammar=grammar)
+                ) as s:
+                    work = array("f", row.tobytes())
+                    drawn.append(s.sample(work)[0])
+                    n_refused += not masked and np.isneginf(np.frombuffer(work, np.float32)).any()
+        assert drawn[0] == drawn[1]
+    assert n_allowed > 40
+    assert n_refused > 20
 
 
 def test_once_the_grammar_is_done_only_an_end_is_drawn(llama: Model) -> None:
@@ -415,11 +443,11 @@ def test_what_a_grammar_learns_is_part_of_what_it_holds(blank: Callable[[int], B
     model = blank(n_vocab)
     with (
         closing(Grammar(model, "root ::= <[7]>{100}")) as grammar,  # type: ignore[arg-type] # what it needs of a Model
-        closing(Sampler(model, GREEDY, [], n_ctx=64, grammar=grammar)) as sampler,  # type: ignore[arg-type]
+        closing(Sampler(model, WHOLE, [], n_ctx=64, grammar=grammar)) as sampler,  # type: ignore[arg-type]
     ):
         for _ in range(90):
             row = np.zeros(n_vocab, np.float32)
-            row[8] = 1  # refused: one bit a token is learnt
+            row[8] = 100  # refused: one bit a token is learnt
             assert sampler.sample(array("f", row.tobytes()))[0] == 7
         assert grammar.n_bytes > 90 * n_vocab // 8
 

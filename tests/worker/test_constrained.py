@@ -124,7 +124,7 @@ def test_any_json_object_at_a_low_temperature(default_model: Path) -> None:
                 )
             },
             "json_schema",
-            "makes a grammar that cannot be used",
+            "minLength makes the grammar too large",
         ),
         ({"grammar": 'root ::= "x"', "json_schema": "{}"}, "grammar", "exclude each other"),
     ],
