@@ -182,6 +182,9 @@ def _answered_by(
             reasoning=_reasoning(rendered) if rendered.grammar_lazy else None,
         )
     except InvalidRequest as error:
+        if schema is not None and request.chat.tools is not None:
+            message = "tools and a JSON schema of the answer do not go together with this model: send one of them"
+            raise InvalidRequest(message, param="tools") from error
         param = "tools" if request.chat.tools is not None else "json_schema"
         raise _unusable(param, error) from error
     return Prompt(tokens, rendered.stops, grammar, parser, opening, shown)

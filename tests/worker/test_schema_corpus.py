@@ -10,7 +10,7 @@ from typing import Any
 import jsonschema
 
 from shimmy.native.model import Model
-from shimmy.types import SamplingParams
+from shimmy.types import GenerateRequest, Message, SamplingParams
 from tests.schema import corpus
 from tests.worker.running import Answer, collect, ready, request, run
 
@@ -60,6 +60,37 @@ def test_answers_that_end_match_their_schemas(tiny_llama: Path, llama: Model) ->
             wrong[name] = (found[0].text, ["no answer came to an end"])
     assert wrong == {}
     assert n_ended > 0.9 * N_SEEDS * len(HELD)
+
+
+def test_answers_of_the_default_model_match_their_schemas(default_model: Path) -> None:
+    names = [
+        "objects: a person",
+        "objects: unicode keys",
+        "arrays: of objects",
+        "strings: an email",
+        "values: a range of numbers",
+        "combinations: one of kinds",
+        "references: a list",
+        "references: an expression",
+    ]
+
+    async def body() -> dict[str, Answer]:
+        async with ready(default_model, n_ctx=4096, parallel=8, n_threads=2) as (worker, _):
+            asked = [
+                GenerateRequest(
+                    at,
+                    messages=[Message("user", f"Give me {name} as JSON.")],
+                    max_tokens=200,
+                    json_schema=json.dumps(HELD[name]),
+                    sampling=SamplingParams(temperature=1.5, seed=at),
+                )
+                for at, name in enumerate(names)
+            ]
+            return dict(zip(names, await asyncio.gather(*(collect(worker, one) for one in asked)), strict=True))
+
+    ended = {name: answer for name, answer in run(body()).items() if answer.finished.reason == "stop"}
+    assert len(ended) >= 4
+    assert {name: complaints(HELD[name], answer.text) for name, answer in ended.items()} == {name: [] for name in ended}
 
 
 def test_what_is_not_held_comes_with_the_answer_and_the_rest_is_json(tiny_llama: Path, llama: Model) -> None:
