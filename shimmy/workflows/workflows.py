@@ -87,7 +87,11 @@ class Workflows:
             None,
             0.0,
         )
-        await self._store.add(record, request)
+        try:
+            await self._store.add(record, request)
+        except asyncio.CancelledError:  # it is added all the same, and nobody runs it
+            self.keep_task(asyncio.create_task(self._store.change(record.id, status="cancelled")))
+            raise
         return self._start(record, workflow, context, {})
 
     async def resume(self, run: str, client: str) -> ActiveRun:
@@ -157,9 +161,14 @@ class Workflows:
         asked = json.loads(await self._store.request(record.id))
         context = asked["context"]
         workflow = self.check(asked["workflow"], context)  # a tool that it needs may be gone
-        if not await self._store.take(record.id, self._owner, record, restarts=restarts):
-            raise Conflict(f"the run {record.id} is under way")
         steps, done = await self._store.steps(record.id)
+        try:
+            taken = await self._store.take(record.id, self._owner, record, restarts=restarts)
+        except asyncio.CancelledError:  # it is taken all the same, and nobody runs it
+            self.keep_task(asyncio.create_task(self._store.change(record.id, status=record.status)))
+            raise
+        if not taken:
+            raise Conflict(f"the run {record.id} is under way")
         return self._start(record, workflow, context, {path: steps[path] for path in done})
 
     def _start(
