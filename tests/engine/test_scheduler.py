@@ -50,10 +50,10 @@ def test_decoding_sequences_come_first_and_prompts_share_the_slice_in_order() ->
     memory, scheduler = make_scheduler()
     scheduler.add(make_sequence(1, [1] * 16))
     step(memory, scheduler)
-    scheduler.add(make_sequence(2, [2] * 10))
+    scheduler.add(make_sequence(2, [2] * 5))
     scheduler.add(make_sequence(3, [3] * 100))
-    assert step(memory, scheduler) == {1: 1, 2: 10, 3: 6}
-    assert step(memory, scheduler) == {1: 1, 2: 1, 3: 16}
+    assert step(memory, scheduler) == {1: 1, 2: 5, 3: 3}
+    assert step(memory, scheduler) == {1: 1, 2: 1, 3: 8}
 
 
 def test_a_step_never_exceeds_the_batch() -> None:
