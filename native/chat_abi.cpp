@@ -93,7 +93,8 @@ common_chat_params apply_format(const ChatTemplate & chat_template, const ChatRe
         made.grammar = with_json_names(made.grammar);
         return made;
     } catch (const std::exception & e) {
-        if (request.tools != nullptr && request.tool_choice != COMMON_CHAT_TOOL_CHOICE_NONE) {
+        if (called) {
+            require_convertible(tools_for_grammar(*request.tools, "", true));
             throw Error(SHIMMY_E_INVALID, std::string("tools cannot be used with this model: ") + e.what(), "tools");
         }
         if (!request.json_schema.empty()) {

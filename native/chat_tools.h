@@ -20,4 +20,7 @@ bool has_tool(const common_json & tools, const std::string & name);
 // Error(SHIMMY_E_INVALID, param "tools") on a pattern that no grammar can be made of.
 common_json tools_for_grammar(const common_json & tools, const std::string & function, bool called);
 
+// Throws Error naming the first tool whose parameters llama.cpp's converter refuses.
+void require_convertible(const common_json & tools);
+
 }  // namespace shimmy

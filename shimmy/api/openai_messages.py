@@ -35,10 +35,16 @@ class AssistantCall(msgspec.Struct):
     id: str | None = None
     type: Literal["function"] | None = None
 
-    def to_call(self) -> ToolCall:
-        """As the worker takes it."""
+    def to_call(self, place: str) -> ToolCall:
+        """As the worker takes it. ``place``: the call's, in the body. Raises InvalidRequest for arguments that are none."""
         function = self.function
-        return ToolCall(self.id or "", function.name, "{}" if function.arguments is None else function.arguments)
+        arguments = function.arguments or "{}"
+        try:
+            msgspec.json.decode(arguments, type=dict[str, msgspec.Raw])
+        except (msgspec.DecodeError, RecursionError, UnicodeEncodeError) as error:
+            param = f"{place}.function.arguments"
+            raise InvalidRequest(f"{param}: it must be the text of a JSON object: {error}", param=param) from None
+        return ToolCall(self.id or "", function.name, arguments)
 
 
 class ChatMessage(msgspec.Struct, kw_only=True):
@@ -63,7 +69,7 @@ class ChatMessage(msgspec.Struct, kw_only=True):
         return Message(
             self.role,
             self._content(at),
-            [call.to_call() for call in self.tool_calls or ()],
+            [call.to_call(f"messages[{at}].tool_calls[{n}]") for n, call in enumerate(self.tool_calls or ())],
             self.tool_call_id,
             self.name,
             self.reasoning_content,

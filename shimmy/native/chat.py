@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -94,6 +95,7 @@ class ChatEnd(msgspec.Struct, frozen=True):
     parsed: bool
 
 
+_PLACE = re.compile(r"(tools\[\d+\][.\w]*): ")  # with which a message about one tool begins
 _decode_rendered = msgspec.json.Decoder(Rendered).decode
 _decode_delta = msgspec.json.Decoder(_Delta).decode
 _decode_end = msgspec.json.Decoder(_End).decode
@@ -134,7 +136,12 @@ class ChatTemplate:
         request = _request(messages, params or ChatParams(), json_schema, add_generation_prompt)
         parser = ffi.new("shimmy_chat_parser **")
         out = ffi.new("char **")
-        check(library().shimmy_chat_apply(self._handle, request, parser, out))
+        try:
+            check(library().shimmy_chat_apply(self._handle, request, parser, out))
+        except InvalidRequest as error:
+            if place := _PLACE.match(error.message):
+                raise InvalidRequest(error.message, param=place[1]) from error
+            raise
         rendered = _decode_rendered(take_string(out))
         return rendered, ChatParser(parser[0]) if parser[0] else None
 

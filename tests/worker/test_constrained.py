@@ -154,7 +154,7 @@ def test_a_wrong_constraint_is_named_and_the_worker_goes_on(
                     '{"allOf": [{"$ref": "#/$defs/a"}], "$defs": {"a": {"$ref": "#/$defs/a"}}}}}]'
                 )
             },
-            "tools",
+            "tools[0].function.parameters",
         ),
     ],
 )
