@@ -208,9 +208,8 @@ def test_openai_s_client_streams_calls_and_sends_results_back(running: Running) 
         assert message.tool_calls
         call = message.tool_calls[0]
         result = {"role": "tool", "tool_call_id": call.id, "content": "a tree"}
-        again = client.chat.completions.create(
-            model=running.model, messages=[USER, message, result], tools=TOOLS, max_tokens=5
-        )
+        more: dict[str, Any] = {"messages": [USER, message, result], "tools": TOOLS, "max_tokens": 5}
+        again = client.chat.completions.create(model=running.model, **more)
         assert again.choices[0].finish_reason
 
 
@@ -230,7 +229,7 @@ def test_langchain_binds_tools(running: Running) -> None:
     answer = bound.invoke([asked])
     assert [call["name"] for call in answer.tool_calls] == ["look"]
     assert isinstance(answer.tool_calls[0]["args"]["at"], str)
-    streamed = None
+    streamed: Any = None
     for chunk in bound.stream([asked]):
         streamed = chunk if streamed is None else streamed + chunk
     assert streamed is not None

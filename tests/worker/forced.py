@@ -1,4 +1,4 @@
-"""Sampled answers that must call a function, counted: ``python -m tests.worker.forced MODEL [TEMPLATE [N]]``."""
+"""Sampled answers that must call a function, counted: ``python -m tests.worker.forced MODEL [TEMPLATE|- [N [FIRST_SEED]]]``."""
 
 from __future__ import annotations
 
@@ -94,14 +94,16 @@ async def call(worker: WorkerClient, number: int, named: str | None) -> str:
     return ""
 
 
-async def count(path: Path, n: int, template: str | None = None, **context: Any) -> dict[str, Counter[str]]:
+async def count(
+    path: Path, n: int, template: str | None = None, *, first: int = 0, **context: Any
+) -> dict[str, Counter[str]]:
     """Of ``n`` answers each, what was wrong with how many: required, and for each of the functions named."""
     async with started() as worker:
         command = load_command(path, parallel=8, **{"n_ctx": 8192, **context})
         await worker.load(msgspec.structs.replace(command, chat_template=template))
         found = {}
         for named in (None, *SCHEMAS):
-            answers = await asyncio.gather(*(call(worker, number, named) for number in range(n)))
+            answers = await asyncio.gather(*(call(worker, number, named) for number in range(first, first + n)))
             found[named or "required"] = Counter(answers)
         return found
 
@@ -109,5 +111,6 @@ async def count(path: Path, n: int, template: str | None = None, **context: Any)
 if __name__ == "__main__":
     wanted = Path(sys.argv[2]).read_text(encoding="utf-8") if len(sys.argv) > 2 and sys.argv[2] != "-" else None
     number = int(sys.argv[3]) if len(sys.argv) > 3 else 100
-    for what, counted in run(count(Path(sys.argv[1]), number, wanted, n_threads=2)).items():
+    seed = int(sys.argv[4]) if len(sys.argv) > 4 else 0
+    for what, counted in run(count(Path(sys.argv[1]), number, wanted, first=seed, n_threads=2)).items():
         print(f"{what}: {counted['']} of {number} called and validate;", {k: v for k, v in counted.items() if k})
