@@ -143,7 +143,7 @@ def _named(struct: msgspec.Struct) -> dict[str, Any]:
 
 def _print_unheld(finished: Finished) -> None:
     """Say on stderr what of the schema the answer may not match."""
-    shown = [f"{unheld.keyword} at {unheld.path}" for unheld in finished.unheld]
+    shown = [f"{unheld.keyword!r} at {unheld.path}" for unheld in finished.unheld]
     more = f" and {len(shown) - 5} more" if len(shown) > 5 else ""
     print(f"shimmy: the answer was not held to {', '.join(shown[:5])}{more} of the schema", file=sys.stderr)
 

@@ -46,6 +46,24 @@ def test_generate_as_json_has_the_documented_fields(shimmy: Shimmy, tiny_llama: 
     assert answer["timings"]["predicted_per_second"] > 0
 
 
+@pytest.mark.parametrize("option", ["--schema", "--json-schema"])
+def test_what_of_a_schema_is_not_held_is_said_beside_the_answer(option: str, shimmy: Shimmy, tiny_llama: Path) -> None:
+    file = shimmy.folder / "schema.json"
+    file.write_text(json.dumps({"type": "boolean", "not": {"const": True}}))
+    plain = shimmy("generate", tiny_llama, "--prompt", "hello", option, file)
+    assert plain.out in {"true\n", "false\n"}
+    assert plain.err == "shimmy: the answer was not held to 'not' at # of the schema\n"
+    answer = read_json(shimmy("generate", tiny_llama, "--prompt", "hello", option, file, "--json"))
+    assert answer["text"] in {"true", "false"}
+    assert answer["constraint"] == {"unsupported": [{"path": "#", "keyword": "not"}]}
+
+
+def test_an_answer_matches_the_grammar_of_a_file(shimmy: Shimmy, tiny_llama: Path) -> None:
+    file = shimmy.folder / "grammar.gbnf"
+    file.write_text('root ::= "yes" | "no"')
+    assert shimmy("generate", tiny_llama, "--prompt", "hello", "--grammar", file).out in {"yes\n", "no\n"}
+
+
 def test_probe_as_json_has_the_documented_fields(shimmy: Shimmy, tiny_llama: Path) -> None:
     report = read_json(shimmy("probe", tiny_llama, "--json"))
     assert set(report) == {

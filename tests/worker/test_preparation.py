@@ -190,6 +190,14 @@ def test_a_request_waits_from_when_it_came(loaded: LoadedModel) -> None:
     sequence.close()
 
 
+def test_a_schema_that_comes_again_is_not_made_a_grammar_again(loaded: LoadedModel) -> None:
+    for n in range(3):
+        for schema in ('{"type":"object"}', '{"type":"array"}'):
+            for sequence in prepare(request(n, json_schema=schema), loaded, submitted_at=5.0):
+                sequence.close()
+    assert len(loaded.grammars) == 2
+
+
 @pytest.mark.parametrize(
     "asked_for",
     [
