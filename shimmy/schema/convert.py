@@ -24,6 +24,7 @@ from shimmy.types import Unheld
 
 _MAX_DEPTH = 100  # with all references followed
 _MAX_VISITS = 6_000
+_MAX_TRIES = 20
 _MAX_ALTERNATIVES = 256
 _MAX_COMPARED = 32
 _MAX_COMPARING = 1000  # visits
@@ -43,19 +44,32 @@ def convert(text: str, *, root: str = "root") -> Conversion:
     Raises InvalidRequest, param json_schema, naming the place: of what is no schema, too large or too deep, matches nothing, or
     points elsewhere.
     """
-    converter = _Converter(Document(text))
-    try:
-        start = converter.expression(converter.document.root, "#")
-    except ImpossibleSchema as error:
-        fail(error.path, f"no value matches it: {error.reason}")
-    except RecursionError as error:
-        raise InvalidRequest("json_schema nests too deep", param="json_schema") from error
-    return Conversion(converter.rules.text(root, start), tuple(converter.unheld))
+    document = Document(text)
+    impossible: set[int] = set()
+    for _ in range(_MAX_TRIES):
+        converter = _Converter(document, impossible)
+        try:
+            start = converter.expression(document.root, "#")
+        except _UsedImpossible:
+            continue
+        except ImpossibleSchema as error:
+            fail(error.path, f"no value matches it: {error.reason}")
+        except RecursionError as error:
+            raise InvalidRequest("json_schema nests too deep", param="json_schema") from error
+        return Conversion(converter.rules.text(root, start), tuple(converter.unheld))
+    raise InvalidRequest("json_schema has too many definitions that nothing matches", param="json_schema")
+
+
+class _UsedImpossible(Exception):
+    """What turns out to match nothing has been referred to meanwhile: to be made anew, with this known."""
 
 
 class _Converter:
-    def __init__(self, document: Document) -> None:
+    def __init__(self, document: Document, impossible: set[int]) -> None:
+        """``impossible``: ids of targets of references that nothing matches; those that are found join them."""
         self.document = document
+        self._impossible = impossible
+        self._recursive: set[int] = set()  # targets that were referred to while they were made
         self.rules = Rules()
         self.unheld: dict[Unheld, None] = {}
         self._references: dict[int, str] = {}  # the rules of what is referred to
@@ -166,10 +180,20 @@ class _Converter:
             passed.add(id(at))
         if isinstance(target, bool):
             return self.expression(target, str(ref))
-        if id(target) not in self._references:
-            name = self._references[id(target)] = self.rules.reserve()
+        if id(target) in self._impossible:
+            raise ImpossibleSchema(str(ref), "nothing matches it")
+        if id(target) in self._references:
+            self._recursive.add(id(target))
+            return self._references[id(target)]
+        name = self._references[id(target)] = self.rules.reserve()
+        try:
             self.rules.define(name, self.expression(target, str(ref)))
-        return self._references[id(target)]
+        except ImpossibleSchema as error:
+            self._impossible.add(id(target))
+            if id(target) in self._recursive:
+                raise _UsedImpossible from error
+            raise
+        return name
 
     def _any_of(self, schemas: list[Any], path: str) -> str:
         """Each on its own, so that references stay rules."""

@@ -107,6 +107,8 @@ def _cut(part: Node, fewest: int, given: int | None, most: int) -> Node | None:
 
 def _row_within(parts: tuple[Node, ...], least: int, most: int | None) -> Node | None:
     """The part that can vary most takes what there is; the others, where they have no end, share the rest."""
+    if not parts:
+        return None
     of_parts = [lengths(part) for part in parts]
     widest = max(range(len(parts)), key=lambda at: _width(of_parts[at]))
     spare = None if most is None else most - sum(low for low, _ in of_parts)
