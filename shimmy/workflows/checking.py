@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from msgspec import UNSET
 
 from shimmy.errors import InvalidRequest, quoted
-from shimmy.workflows.caps import MAX_ITEMS
+from shimmy.workflows.caps import MAX_ITEMS, MAX_REFERENCES, MAX_TEXTS
 from shimmy.workflows.conditions import check_condition
 from shimmy.workflows.language import LITERAL, LanguageModel
 from shimmy.workflows.queries import check_query
@@ -158,8 +158,15 @@ def _own_uses(step: Step) -> Iterator[Use]:
 
 
 def _in_texts(value: object, place: str) -> Iterator[Use]:
-    for where, text in texts(value, place):
-        yield from (Use(where, reference.path) for reference in _placed(find_references, text, where))
+    left = MAX_REFERENCES
+    for n_texts, (where, text) in enumerate(texts(value, place), 1):
+        if n_texts > MAX_TEXTS:
+            raise wrong(place, f"there are over {MAX_TEXTS:,} texts in it")
+        left -= text.count("${")
+        if left < 0:
+            raise wrong(place, f"there are over {MAX_REFERENCES:,} references in it")
+        if "${" in text:
+            yield from (Use(where, reference.path) for reference in _placed(find_references, text, where))
 
 
 def _placed(check: Callable[[str], Any], text: str, place: str) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from shimmy.workflows import means
 from tests.api.serving import Running, serving
 
 ECHO = {"type": "transform", "expression": "inputs.x"}
@@ -129,6 +130,12 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
         ),
         "steps[1].workflow.steps[0].prompt",
     ),
+    ("many references", workflow({**LLM, "prompt": "${inputs.x}" * 100_000}), "steps[0]"),
+    (
+        "many texts",
+        workflow({"type": "tool", "tool": "json_query", "arguments": {"data": ["x"] * 60_000, "query": "a"}}),
+        "steps[0].arguments",
+    ),
     ("a retry too often", workflow({**ECHO, "retry": {"max_attempts": 99}}), "steps[0].retry.max_attempts"),
     ("a timeout of nothing", workflow({**ECHO, "timeout_s": 0}), "steps[0].timeout_s"),
     ("no such on_error", workflow({**ECHO, "on_error": "ignore"}), "steps[0].on_error"),
@@ -180,7 +187,10 @@ def test_nothing_of_what_is_refused_is_kept(no_model: Running) -> None:
     assert no_model.get("/api/workflows/runs").json["runs"] == []
 
 
-def test_a_schema_that_takes_for_ever_is_refused_and_others_go_on(no_model: Running) -> None:
+def test_a_schema_that_takes_for_ever_is_refused_and_others_go_on(
+    no_model: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(means, "_DEADLINE_S", 0.5)
     schema = {"properties": {"x": {"type": "string", "pattern": "^(a+)+$"}}}
     asked = workflow(ECHO, inputs={"x": "a" * 64 + "b"}, input_schema=schema)
     answer = no_model.post("/api/workflows/execute", asked)

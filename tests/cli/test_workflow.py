@@ -73,10 +73,9 @@ def test_inputs_and_outputs(alone: Shimmy) -> None:
     file = write(alone, NO_MODEL)
     assert alone("workflow", "run", file).out == "more\n"
     assert json.loads(alone("workflow", "run", file, "--input", "n=3").out) == {"more": None}
-    done = alone("workflow", "run", file, "--input", "n=3", "--verbose")
+    done = alone("workflow", "run", file, "--json", "--verbose")
     assert "sum …\n" in done.err
-    whole = json.loads(alone("workflow", "run", file, "--json").out)
-    assert whole["step_results"]["sum"]["result"] == 21
+    assert json.loads(done.out)["step_results"]["sum"]["result"] == 21
 
 
 def test_a_workflow_that_fails_is_an_error(alone: Shimmy) -> None:
@@ -88,21 +87,16 @@ def test_a_workflow_that_fails_is_an_error(alone: Shimmy) -> None:
 
 
 @pytest.mark.parametrize(
-    ("workflow", "line"),
+    ("command", "workflow", "line", "code"),
     [
-        (
-            {"steps": [{"id": "a", "type": "llm", "prompt": "${steps.b.result}"}]},
-            "steps[0].prompt: there is no step 'b'",
-        ),
-        ([], "w.json is no workflow"),
-        ({"steps": [{"id": "a", "type": "tool", "tool": "x"}]}, "steps[0].tool: there is no tool 'x'"),
+        ("run", {"steps": [{"id": "a", "type": "llm", "prompt": "${steps.b.result}"}]}, "steps[0].prompt: there is no step 'b'", 1),
+        ("show", [], "w.json is no workflow", 2),
+        ("check", {"steps": [{"id": "a", "type": "tool", "tool": "x"}]}, "steps[0].tool: there is no tool 'x'", 1),
     ],
-)
-def test_what_is_wrong_is_said_in_one_line(alone: Shimmy, workflow: object, line: str) -> None:
-    file = write(alone, workflow)
-    for command in ("check", "run", "show"):
-        done = alone("workflow", command, file)
-        assert line in said(done, done.code or 1)
+)  # fmt: skip
+def test_what_is_wrong_is_said_in_one_line(alone: Shimmy, command: str, workflow: object, line: str, code: int) -> None:
+    done = alone("workflow", command, write(alone, workflow))
+    assert line in said(done, code)
 
 
 @pytest.mark.parametrize(
