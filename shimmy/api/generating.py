@@ -26,6 +26,14 @@ class GeneratingHandler(ApiHandler):
 
         An error before the first event is raised and has its own status; a later one is the last event.
         """
+        show_load = generation.on_load
+
+        def note_load(progress: float) -> None:
+            stream.may_begin()
+            if show_load is not None:
+                show_load(progress)
+
+        generation.on_load = note_load
 
         async def work() -> bytes:
             await self.run(generation)

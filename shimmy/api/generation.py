@@ -62,6 +62,7 @@ class Generation:
         self._on_event = on_event
         self._client = client
         self._keep_alive = keep_alive
+        self.on_load: Callable[[float], None] | None = None  # told how far a load is that this waits for
         self._ready: ReadyModel | None = None
         self._done: asyncio.Future[None] | None = None
         self._left = len(self._ids)
@@ -121,7 +122,8 @@ class Generation:
         async with AsyncExitStack() as stack:
             try:
                 lease = self._model.lease(self._client, len(self._ids), keep_alive=self._keep_alive)
-                ready = await stack.enter_async_context(lease)
+                with self._model.watched(self._note_load):
+                    ready = await stack.enter_async_context(lease)
             except asyncio.CancelledError:
                 if not self._cancelled or self._waiting is None:
                     raise
@@ -129,6 +131,11 @@ class Generation:
                 raise Cancelled("the request was cancelled while it waited") from None
             self._waiting = None
             yield ready
+
+    def _note_load(self) -> None:
+        """Not before the file was found good: an error until then has a status of its own."""
+        if self.on_load is not None and self._model.status == "loading" and self._model.progress:
+            self.on_load(self._model.progress)
 
     def _time_out(self) -> None:
         """Ask for the end; a worker that hangs in a step does not hear it, and who waits is not to hang with it."""

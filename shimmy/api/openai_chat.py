@@ -162,6 +162,7 @@ class ChatHandler(GeneratingHandler):
         generation = Generation(
             self.services, model, [request], stream.take, client=self.client, n=n, keep_alive=asked.kept
         )
+        generation.on_load = stream.take_load
         await self.run_stream(generation, events, stream.end)
 
 

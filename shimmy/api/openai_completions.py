@@ -134,6 +134,7 @@ class CompletionHandler(GeneratingHandler):
         generation = Generation(
             self.services, model, requests, stream.take, client=self.client, n=n, keep_alive=asked.kept
         )
+        generation.on_load = stream.take_load
         await self.run_stream(generation, events, stream.end)
 
     async def _echoes(self, model: ServedModel, prompts: list[str | list[int]]) -> list[str]:

@@ -66,6 +66,10 @@ class CompletionStream:
         end = CompletionChoice(index, "", None, event.reason)
         chunks.send_choice(end, timings_of(event.timings, event.usage), constraint_of(event))
 
+    def take_load(self, progress: float) -> None:
+        """The model is loaded so far, 0 to 1."""
+        self._chunks.take_load(progress)
+
     def end(self) -> bytes:
         """What follows the last chunk of the last answer."""
         usages = [usage for usage in self._usages if usage is not None]

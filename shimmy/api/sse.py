@@ -35,6 +35,7 @@ class EventStream:
         self._chunked = handler.request.version != "HTTP/1.0"
         self._last = time.monotonic()
         self._outgoing: Outgoing | None = None
+        self._may_begin = False
         handler.services.ticker.add(self)
 
     @property
@@ -77,6 +78,10 @@ class EventStream:
         self._handler.error_code = error.code
         self.send(b"data: " + error_json(error) + b"\n\n")
 
+    def may_begin(self) -> None:
+        """What is waited for takes long, as a model's load does: from now on silence is broken before the first event, too."""
+        self._may_begin = True
+
     def close(self) -> None:
         """Nothing follows. Twice is allowed."""
         self._handler.services.ticker.remove(self)
@@ -87,11 +92,12 @@ class EventStream:
         """Once a second: say that we are still here, and do not wait for ever for a reader."""
         if self._stream.closed():
             return
-        if self._outgoing is None:  # what comes first may be an error, which then has a status of its own
-            return
+        if self._outgoing is None and not self._may_begin:
+            return  # what comes first may be an error, which then has a status of its own
         if now - self._last >= self._handler.services.limits.silence_s:
             self.try_send(_COMMENT)  # the handler learns it as it learns that a client has gone
-        self._outgoing.tick(now)
+        if self._outgoing is not None:
+            self._outgoing.tick(now)
 
     def _start(self) -> Outgoing:
         handler = self._handler

@@ -14,6 +14,8 @@ import psutil
 from shimmy import __version__
 from shimmy.commands.placement import device_in_words, placement, placement_in_words, warnings
 from shimmy.config import Config
+from shimmy.errors import one_line
+from shimmy.model_settings import TABLES_KEY
 from shimmy.native.context import available_cores
 from shimmy.native.survey import survey
 from shimmy.setting import Setting
@@ -49,6 +51,7 @@ def _report(config: Config) -> dict[str, Any]:
             }
             for setting in SETTINGS
         },
+        "models": {name: {key: _plain(value) for key, value in table.items()} for name, table in config.tables.items()},
     }
 
 
@@ -86,6 +89,10 @@ def _print(report: dict[str, Any]) -> None:
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     for name, value, origin in rows:
         print(f"{name.ljust(widths[0])}  {value.ljust(widths[1])}  {origin}")
+    for name, table in report["models"].items():
+        print(f"\n[{TABLES_KEY}.{json.dumps(name)}]")
+        for key, value in table.items():
+            print(f"{key.ljust(widths[0])}  {one_line(_shown(value))}")
 
 
 def _shown(value: Any) -> str:
