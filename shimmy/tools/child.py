@@ -97,27 +97,18 @@ class Child:
     n_calls  how many it has answered
     """
 
-    def __init__(
-        self, process: subprocess.Popen[bytes], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        self._process = process
-        self._reader = reader
-        self._writer = writer
+    def __init__(self, *, verbose: bool) -> None:
+        """Start the process; ``open`` comes next. Raises ShimmyError where there can be none."""
+        self._process, self._sock = start_process(verbose=verbose)
+        self._reader: asyncio.StreamReader | None = None
+        self._writer: asyncio.StreamWriter | None = None
         self.loaded: set[Place] = set()
         self.n_calls = 0
 
-    @classmethod
-    async def start(cls, *, verbose: bool) -> Child:
-        """Raises ShimmyError where there can be none."""
-        process, sock = start_process(verbose=verbose)
-        try:
-            sock.setblocking(False)
-            reader, writer = await asyncio.open_connection(sock=sock)
-        except BaseException:
-            end_process(process)
-            sock.close()
-            raise
-        return cls(process, reader, writer)
+    async def open(self) -> None:
+        """Take over its socket."""
+        self._sock.setblocking(False)
+        self._reader, self._writer = await asyncio.open_connection(sock=self._sock)
 
     @property
     def pid(self) -> int:
@@ -127,10 +118,12 @@ class Child:
     @property
     def alive(self) -> bool:
         """Whether it can be asked, as far as is known."""
-        return self._process.poll() is None and not self._reader.at_eof() and not self._writer.is_closing()
+        return self._process.poll() is None and self._reader is not None and not self._reader.at_eof()
 
     async def ask(self, question: Question, most: int) -> Answer:
         """Its answer. Raises ToolDied, also for one of more than ``most`` bytes and what goes around them; then it must be ended."""
+        assert self._reader is not None
+        assert self._writer is not None
         self._writer.write(frame(question))
         try:
             size = body_size(await self._reader.readexactly(HEAD_SIZE))
@@ -142,10 +135,16 @@ class Child:
         except msgspec.DecodeError:
             raise ToolDied("the tool's process answered what is no answer") from None
 
-    async def end(self) -> None:
-        """End the process and wait until it is gone. Twice is allowed."""
-        self._writer.close()
+    def kill(self) -> None:
+        """End the process. Twice is allowed."""
+        if self._writer is not None:
+            self._writer.close()
+        else:
+            self._sock.close()
         end_process(self._process)
+
+    async def reap(self) -> None:
+        """Wait until a process that was killed is gone."""
         await self._ended(_END_S)
 
     async def _why(self) -> str:

@@ -42,7 +42,9 @@ class ToolPool:
         self._limits = limits
         self._verbose = verbose
         self._free = asyncio.Semaphore(limits.processes)
-        self._n_waiting = 0
+        self._n_waiting = self._n_calls = 0
+        self._quiet = asyncio.Event()  # no call is at work
+        self._quiet.set()
         self._idle: deque[tuple[Child, asyncio.TimerHandle]] = deque()  # the last used at the end
         self._ending: set[asyncio.Task[None]] = set()
         self._busy: set[Child] = set()
@@ -55,20 +57,26 @@ class ToolPool:
         processes stay busy for as long, ShimmyError where none can be started.
         """
         await self._take_place(deadline_s)
+        self._n_calls += 1
+        self._quiet.clear()
         try:
-            child = await self._child()
-        except BaseException:
+            return await self._call(Call(place, tool, arguments, deadline_s), deadline_s)
+        finally:
             self._free.release()
-            raise
+            self._n_calls -= 1
+            if not self._n_calls:
+                self._quiet.set()
+
+    async def _call(self, call: Call, deadline_s: float) -> Returned | Raised | Refused:
+        child = await self._child()
         reusable = False
         try:
-            answer = await self._run(child, Call(place, tool, arguments, deadline_s), deadline_s)
+            answer = await self._run(child, call, deadline_s)
             reusable = not getattr(answer, "spent", False)
             return answer
         finally:
             self._busy.discard(child)
             self._put_back(child, reusable=reusable)
-            self._free.release()
 
     async def close(self) -> None:
         """End all processes, those at work too, and wait for that."""
@@ -79,6 +87,7 @@ class ToolPool:
             self._end(child)
         for child in list(self._busy):
             self._end(child)
+        await self._quiet.wait()  # one that was being started ends when it is there
         await asyncio.gather(*self._ending, return_exceptions=True)
 
     @property
@@ -112,9 +121,10 @@ class ToolPool:
                 self._busy.add(child)
                 return child
             self._end(child)
-        child = await Child.start(verbose=self._verbose)
+        child = Child(verbose=self._verbose)
         self._busy.add(child)
         try:
+            await child.open()
             await self._in_time(child.ask(Begin(self._settings), 0), _IMPORT_S, "starting a tool process")
         except BaseException:
             self._busy.discard(child)
@@ -155,6 +165,7 @@ class ToolPool:
         self._end(child)
 
     def _end(self, child: Child) -> None:
-        task = asyncio.create_task(child.end())
+        child.kill()  # at once: a loop that is ending runs no more tasks
+        task = asyncio.create_task(child.reap())
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
