@@ -22,6 +22,7 @@ ROOMS = (
     "worker",
     "models",
     "tools",
+    "agent",
     "workflows",
     "api",
     "logs",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from tornado.iostream import IOStream
 
+from shimmy.api.approvals import Approvals
 from shimmy.api.bodies import BodyMemory
 from shimmy.api.departures import Departures
 from shimmy.api.hosts import Hosts
@@ -63,6 +64,7 @@ class Services:
     limits: Limits
     bodies: BodyMemory
     workflows: Workflows | None = None
+    approvals: Approvals = field(default_factory=Approvals)
     active: int = 0
     expected: int = 0
     idle: asyncio.Event = field(default_factory=_set_event)
