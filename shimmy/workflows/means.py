@@ -17,7 +17,8 @@ from shimmy.workflows.language import LanguageModel
 from shimmy.workflows.values import encode, wrong
 from shimmy.workflows.workflow import Workflow
 
-_HERE = Place("package", "workflows = shimmy.workflows.bounded")
+_QUERY = Place("package", "query = shimmy.workflows.bounded.query")
+_SCHEMA = Place("package", "schema = shimmy.workflows.bounded.schema")
 _DEADLINE_S = 3.0
 _MEMORY = 512  # MiB
 _PROCESSES = 2
@@ -49,7 +50,7 @@ class WorkflowMeans:
 
     async def query(self, expression: str, data: Any) -> Any:
         """The value of a JMESPath expression. Raises StepError, also where it takes too much time or memory."""
-        return await self._bounded("query", {"expression": expression, "data": data}, "the expression")
+        return await self._bounded(_QUERY, "query", {"expression": expression, "data": data}, "the expression")
 
     def check_tool(self, name: str, arguments: Mapping[str, Any], place: str) -> None:
         """That a tool is there, is on, and takes these arguments. Raises InvalidRequest naming the place."""
@@ -73,7 +74,9 @@ class WorkflowMeans:
         if schema is None:
             return
         try:
-            found = await self._bounded("violations", {"schema": schema, "data": workflow.inputs}, "checking it")
+            found = await self._bounded(
+                _SCHEMA, "violations", {"schema": schema, "data": workflow.inputs}, "checking it"
+            )
         except ServerBusy:
             raise
         except ShimmyError as error:
@@ -85,11 +88,11 @@ class WorkflowMeans:
         """End the processes."""
         await self._pool.close()
 
-    async def _bounded(self, function: str, arguments: Mapping[str, Any], what: str) -> Any:
+    async def _bounded(self, place: Place, function: str, arguments: Mapping[str, Any], what: str) -> Any:
         data = encode(arguments, MAX_RESULT * 16)
         async with self._places:  # the pool's own patience with those who wait is short
             try:
-                answer = await self._pool.call(_HERE, function, data, _DEADLINE_S)
+                answer = await self._pool.call(place, function, data, _DEADLINE_S)
             except TookTooLong:
                 raise StepError(f"{what} took longer than {_DEADLINE_S:g} s") from None
             except ToolDied:

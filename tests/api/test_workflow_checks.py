@@ -198,6 +198,14 @@ def test_a_schema_that_takes_for_ever_is_refused_and_others_go_on(
     assert no_model.post("/api/workflows/execute", workflow(ECHO)).json["success"]
 
 
+def test_a_schema_fetches_nothing(no_model: Running) -> None:
+    schema = {"properties": {"x": {"$ref": f"{no_model.url}/openapi.json"}}}
+    answer = no_model.post("/api/workflows/execute", workflow(ECHO, input_schema=schema))
+    assert (answer.status, answer.error["param"]) == (400, "input_schema")
+    assert "leads to nothing within the schema" in answer.error["message"]
+    assert 'route="/openapi.json"' not in no_model.get("/metrics").body.decode()
+
+
 def test_null_means_absent(no_model: Running) -> None:
     asked = workflow(
         {**ECHO, "depends_on": None, "retry": None, "timeout_s": None, "on_error": None}, id=None, outputs=None

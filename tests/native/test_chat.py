@@ -306,7 +306,10 @@ def test_thinking_is_switched_by_the_template_s_variable_too(
         (ChatParams(tools='[{"type": "function"}]'), "tools[0].function"),
         (ChatParams(tools='[{"type": "function", "function": {"name": ""}}]'), "tools[0].function.name"),
         (ChatParams(tools='[{"type": "function", "function": {"name": "a b"}}]'), "tools[0].function.name"),
-        (ChatParams(tools='[{"type": "function", "function": {"name": "a", "parameters": 5}}]'), "tools[0].function.parameters"),
+        (
+            ChatParams(tools='[{"type": "function", "function": {"name": "a", "parameters": 5}}]'),
+            "tools[0].function.parameters",
+        ),
         (ChatParams(tools="[" * 100_000), "tools"),
         (ChatParams(tool_choice="required"), "tool_choice"),
         (ChatParams(tool_choice=FunctionChoice("look")), "tool_choice"),
