@@ -12,14 +12,15 @@ from msgspec import Meta
 
 from shimmy.api.bodies import decode_body
 from shimmy.api.bounds import Name
+from shimmy.api.constraint import constraint_of
 from shimmy.api.generation import Answers, Collected, Generation, GenerationEvent
 from shimmy.api.openai_messages import ChatMessage
 from shimmy.api.sampling import NATIVE_TEMPERATURE, SamplingFields
 from shimmy.api.services import Services
 from shimmy.api.usage import usage_of
 from shimmy.errors import GenerationFailed, InvalidRequest
-from shimmy.models.catalog import Entry
-from shimmy.models.defaults import RequestDefaults
+from shimmy.models.defaults import NO_DEFAULTS, RequestDefaults
+from shimmy.models.served import ServedModel
 from shimmy.types import ChatParams, GenerateRequest, Message
 from shimmy.workflows.caps import MAX_TEXT
 from shimmy.workflows.language import ModelAnswer
@@ -54,7 +55,8 @@ class LlmFields(SamplingFields, kw_only=True, forbid_unknown_fields=True):
     def check(self) -> None:
         """Raise InvalidRequest for what does not go together."""
         self.check_supported()
-        self.stops()
+        self.stops(NO_DEFAULTS)
+        _ = self.kept
         if (self.prompt is None) == (self.messages is None):
             raise InvalidRequest("prompt: either prompt or messages is given", param="prompt")
         if self.prompt == "":
@@ -71,15 +73,15 @@ class LlmFields(SamplingFields, kw_only=True, forbid_unknown_fields=True):
 
     def to_generate(self, defaults: RequestDefaults, *, has_chat: bool) -> GenerateRequest:
         """What the worker is asked; ``has_chat``: the model has a chat template. Raises InvalidRequest."""
-        schema = self.schema_text() if self.schema is None else json.dumps(self.schema)
         request = GenerateRequest(
             0,
-            max_tokens=self.limit,
+            max_tokens=min(self.limit, defaults.limit(self.max_tokens, self.limit) or self.limit),
             stop=self.stops(defaults),
             sampling=self.sampling(defaults, temperature=NATIVE_TEMPERATURE, n_logprobs=None),
             cache_prompt=self.cache_prompt is not False,
             grammar=self.grammar,
-            json_schema=schema,
+            json_schema=self.schema_text() if self.schema is None else json.dumps(self.schema),
+            strict=bool(self.strict),
         )
         if self.messages is not None:
             messages = [message.to_message(at) for at, message in enumerate(self.messages)]
@@ -107,16 +109,13 @@ class PoolModels:
         """As LanguageModel."""
         return _read(fields).limit
 
-    def _has_chat(self, entry: Entry) -> bool:
-        return self._services.config.chat_template is not None or "chat" in entry.model.metadata.capabilities
-
     async def answer(
         self, fields: Mapping[str, Any], client: str, say: Callable[[str], None] | None = None
     ) -> ModelAnswer:
         """As LanguageModel."""
         asked = _read(fields)
         model = await self._services.pool.find(asked.model)
-        request = asked.to_generate(model.defaults, has_chat=self._has_chat(model.entry))
+        request = asked.to_generate(model.defaults, has_chat=_has_chat(model))
         answers = Answers(1)
 
         def take(index: int, event: GenerationEvent) -> None:
@@ -124,8 +123,13 @@ class PoolModels:
             if say is not None and (text := getattr(event, "text", "")):
                 say(text)
 
-        await Generation(self._services, model, [request], take, client=client).run(time.monotonic())
+        generation = Generation(self._services, model, [request], take, client=client, keep_alive=asked.kept)
+        await generation.run(time.monotonic())
         return _answer(asked, answers[0])
+
+
+def _has_chat(model: ServedModel) -> bool:
+    return model.config.chat_template is not None or "chat" in model.entry.model.metadata.capabilities
 
 
 def _read(fields: Mapping[str, Any]) -> LlmFields:
@@ -139,6 +143,8 @@ def _answer(asked: LlmFields, answer: Collected) -> ModelAnswer:
     result: dict[str, Any] = {"text": answer.text, "finish_reason": end.reason, "usage": msgspec.to_builtins(usage)}
     if answer.reasoning:
         result["reasoning"] = answer.reasoning
+    if (constraint := constraint_of(end)) is not None:
+        result["constraint"] = msgspec.to_builtins(constraint)
     if asked.schema is not None:
         try:
             result["json"] = json.loads(answer.text)

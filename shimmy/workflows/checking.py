@@ -28,7 +28,7 @@ from shimmy.workflows.workflow import (
 )
 
 _OF_A_STEP = ("result", "success", "error")
-_OF_AN_ANSWER = ("text", "finish_reason", "usage", "json", "reasoning")
+_OF_AN_ANSWER = ("text", "finish_reason", "usage", "json", "reasoning", "constraint")
 
 
 class Use(NamedTuple):
