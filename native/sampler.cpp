@@ -155,7 +155,8 @@ int32_t shimmy_sampler::draw_allowed(float * logits) {
 
 // How many of the most likely tokens the stages look at, whatever the others are; 0: all of them.
 int32_t shimmy_sampler::n_looked_at() const {
-    if (!bias_.empty() || mirostat_.active() || plan_.empty()) {
+    const bool raises = std::any_of(bias_.begin(), bias_.end(), [](const auto & entry) { return !(entry.second <= 0.0f); });
+    if (raises || mirostat_.active() || plan_.empty()) {
         return 0;
     }
     const bool greedy = params_.temperature <= 0.0f && params_.dynatemp_range <= 0.0f;
@@ -176,7 +177,8 @@ bool shimmy_sampler::refuse_likeliest() {
     const int32_t n = std::min(4 * std::max(wanted, 16), n_vocab_);
     row_.select(n, likeliest_);
     const size_t n_tested = likeliest_.size();
-    if (!constraint_->sift(likeliest_) || n_tested - likeliest_.size() < static_cast<size_t>(wanted)) {
+    const size_t enough = static_cast<size_t>(wanted) + bias_.size();  // which may put that many of them behind others
+    if (!constraint_->sift(likeliest_) || n_tested - likeliest_.size() < enough) {
         return false;
     }
     for (const Candidate & refused : likeliest_) {

@@ -65,8 +65,13 @@ def test_a_refused_token_is_drawn_again_from_those_that_are_allowed(llama: Model
 
 @pytest.mark.parametrize(
     "params",
-    [SamplingParams(top_k=40, temperature=1), SamplingParams(top_k=3, temperature=2, min_p=0.2), GREEDY],
-    ids=["40", "3", "greedy"],
+    [
+        SamplingParams(top_k=40, temperature=1),
+        SamplingParams(top_k=3, temperature=2, min_p=0.2),
+        SamplingParams(top_k=5, temperature=2, ignore_eos=True, logit_bias=dict.fromkeys(range(97, 105), -3.0)),
+        GREEDY,
+    ],
+    ids=["40", "3", "biased", "greedy"],
 )
 def test_testing_the_likeliest_draws_what_a_mask_of_all_would(llama: Model, params: SamplingParams) -> None:
     text = 'root ::= [a-z ]{1,40} | "\\n"'
