@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from itertools import chain
 from typing import Any
 
@@ -15,7 +14,7 @@ from shimmy.schema.document import Document, below
 from shimmy.schema.errors import ImpossibleSchema, fail
 from shimmy.schema.flat import Flat, flat_of, merge
 from shimmy.schema.keywords import COMBINING, NEVER_HELD, OF_TYPE, known_words
-from shimmy.schema.numbers import Bounds, bounds_of, integer_expression, multiples_expression, number_expression
+from shimmy.schema.numbers import numeric_expression
 from shimmy.schema.objects import ObjectMaker
 from shimmy.schema.rules import Rules, basic, literal, one_of
 from shimmy.schema.strings import string_expression
@@ -265,36 +264,7 @@ class _Converter:
             return self.rules.add(ArrayMaker(flat, self).expression()) if about else basic("array")
         if name == "string":
             return string_expression(flat, self.rules, self.report)
-        return self._number(name, flat) if name in {"number", "integer"} else basic(name)
-
-    def _number(self, name: str, flat: Flat) -> str:
-        bounds = bounds_of(flat.words)
-        if bounds.empty:
-            raise ImpossibleSchema(flat.path, "minimum is above maximum")
-        step = flat.get("multipleOf")
-        if step is not None:
-            if (found := self._multiples(name, Fraction(repr(step)), bounds)) is not None:
-                return found
-            self.report(flat.place("multipleOf"), "multipleOf")
-        if bounds == Bounds():
-            return basic(name)
-        found = integer_expression(bounds) if name == "integer" else number_expression(bounds)
-        if found is None and name == "number":
-            for word in ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"):
-                if word in flat.words:
-                    self.report(flat.place(word), word)
-            return basic(name)
-        if found is None:
-            raise ImpossibleSchema(flat.path, "no integer of at most 18 digits is within its bounds")
-        return found
-
-    def _multiples(self, name: str, step: Fraction, bounds: Bounds) -> str | None:
-        """Only where every checker sees that they are: a tenth is none of a double's numbers."""
-        if step.denominator & (step.denominator - 1) or (name == "number" and step.denominator != 1):
-            return None
-        if step.numerator == 1:
-            return basic("integer") if bounds == Bounds() else integer_expression(bounds)
-        return multiples_expression(step, bounds, self.rules)
+        return numeric_expression(name, flat, self.rules, self.report) if name in {"number", "integer"} else basic(name)
 
 
 def _says_nothing(word: str, schema: dict[str, Any]) -> bool:

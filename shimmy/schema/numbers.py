@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from fractions import Fraction
 
-from shimmy.schema.rules import Rules, literal, one_of
+from shimmy.schema.errors import ImpossibleSchema
+from shimmy.schema.flat import Flat, Report
+from shimmy.schema.rules import Rules, basic, literal, one_of
 
 _DIGITS = 15  # that a double keeps apart
 _INTEGER_DIGITS = 16
@@ -30,6 +32,37 @@ class Bounds:
         if self.low is None or self.high is None:
             return False
         return self.low > self.high or (self.low == self.high and (self.low_open or self.high_open))
+
+
+def numeric_expression(name: str, flat: Flat, rules: Rules, report: Report) -> str:
+    """GBNF of the numbers, or the integers, that a schema describes. Raises ImpossibleSchema."""
+    bounds = bounds_of(flat.words)
+    if bounds.empty:
+        raise ImpossibleSchema(flat.path, "minimum is above maximum")
+    if (step := flat.get("multipleOf")) is not None:
+        if (found := _multiples(name, Fraction(repr(step)), bounds, rules)) is not None:
+            return found
+        report(flat.place("multipleOf"), "multipleOf")
+    if bounds == Bounds():
+        return basic(name)
+    found = integer_expression(bounds) if name == "integer" else number_expression(bounds)
+    if found is None and name == "number":
+        for word in ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"):
+            if word in flat.words:
+                report(flat.place(word), word)
+        return basic(name)
+    if found is None:
+        raise ImpossibleSchema(flat.path, "no integer of at most 18 digits is within its bounds")
+    return found
+
+
+def _multiples(name: str, step: Fraction, bounds: Bounds, rules: Rules) -> str | None:
+    """Only where every checker sees that they are: a tenth is none of a double's numbers."""
+    if step.denominator & (step.denominator - 1) or (name == "number" and step.denominator != 1):
+        return None
+    if step.numerator == 1:
+        return basic("integer") if bounds == Bounds() else integer_expression(bounds)
+    return multiples_expression(step, bounds, rules)
 
 
 def bounds_of(words: dict[str, object]) -> Bounds:
