@@ -93,51 +93,30 @@ inline void add_fifth_bits(__m512i bits, Tile & tile) {
 }
 
 // Each type: `offset` is what must be taken from its unsigned bytes to get its numbers, unless it has minima.
-struct Q4_0 {
-    static constexpr size_t size = sizeof(block_q4_0);
-    static constexpr int32_t offset = 8;
-    static constexpr bool has_minima = false;
-    static void unpack(const Panel & panel, size_t at, Tile & tile) {
-        tile.scale = low_halves(panel.words(at));
-        unpack_nibbles(panel, at + offsetof(block_q4_0, qs), tile);
-    }
-};
 
-struct Q4_1 {
-    static constexpr size_t size = sizeof(block_q4_1);
-    static constexpr int32_t offset = 0;
-    static constexpr bool has_minima = true;
+// Numbers of four bits, or of five, whose fifth bits lie apart. `Block` is ggml's.
+template <typename Block, bool minima, bool fifth_bits>
+struct Nibbles {
+    static constexpr size_t size = sizeof(Block);
+    static constexpr int32_t offset = minima ? 0 : fifth_bits ? 16 : 8;
+    static constexpr bool has_minima = minima;
     static void unpack(const Panel & panel, size_t at, Tile & tile) {
         const __m512i head = panel.words(at);
         tile.scale = low_halves(head);
-        tile.minimum = high_halves(head);
-        unpack_nibbles(panel, at + offsetof(block_q4_1, qs), tile);
+        if constexpr (minima) {
+            tile.minimum = high_halves(head);
+        }
+        unpack_nibbles(panel, at + offsetof(Block, qs), tile);
+        if constexpr (fifth_bits) {
+            add_fifth_bits(panel.words(at + offsetof(Block, qh)), tile);
+        }
     }
 };
 
-struct Q5_0 {
-    static constexpr size_t size = sizeof(block_q5_0);
-    static constexpr int32_t offset = 16;
-    static constexpr bool has_minima = false;
-    static void unpack(const Panel & panel, size_t at, Tile & tile) {
-        tile.scale = low_halves(panel.words(at));
-        unpack_nibbles(panel, at + offsetof(block_q5_0, qs), tile);
-        add_fifth_bits(panel.words(at + offsetof(block_q5_0, qh)), tile);
-    }
-};
-
-struct Q5_1 {
-    static constexpr size_t size = sizeof(block_q5_1);
-    static constexpr int32_t offset = 0;
-    static constexpr bool has_minima = true;
-    static void unpack(const Panel & panel, size_t at, Tile & tile) {
-        const __m512i head = panel.words(at);
-        tile.scale = low_halves(head);
-        tile.minimum = high_halves(head);
-        unpack_nibbles(panel, at + offsetof(block_q5_1, qs), tile);
-        add_fifth_bits(panel.words(at + offsetof(block_q5_1, qh)), tile);
-    }
-};
+using Q4_0 = Nibbles<block_q4_0, false, false>;
+using Q4_1 = Nibbles<block_q4_1, true, false>;
+using Q5_0 = Nibbles<block_q5_0, false, true>;
+using Q5_1 = Nibbles<block_q5_1, true, true>;
 
 struct Q8_0 {
     static constexpr size_t size = sizeof(block_q8_0);
