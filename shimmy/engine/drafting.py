@@ -20,6 +20,7 @@ from shimmy.engine.sequence import Sequence
 _SHARE = 0.005  # of the time of plain steps that trials may lose
 _LOAN = 4  # plain steps that the first trial may lose, where the two models' measured speeds say that drafting can pay
 _KEPT = 64  # plain steps that the ledger holds at most
+_READ = 0.4  # of what is in the ledger, for the text of a sequence that is new
 _FIRST_READ = 32  # tokens of a trial, where it is not known what reading costs
 _HOPE = 0.9  # of the guesses of a model that was never tried
 _MARGIN = 1.03  # times as fast as plain steps at least
@@ -118,6 +119,8 @@ class Drafting:
             if self._stream(sequence).until <= self._n_plain and other <= self._hoped_for(sequence)
         ]
         ready = self._read(wanted, n, ledger_s)
+        read_at = self._now()
+        self._settle(started - read_at)
         if ready:
             guesses = self.draft.guess(ready, self._judge(ready, n, room, plain_s))
             for sequence, found in zip(ready, guesses, strict=True):
@@ -125,7 +128,7 @@ class Drafting:
                 self._step[sequence.id] = Drafted(found, [chances.of(guess.sure) for guess in found])
                 if not found:
                     self._sit_out(sequence)
-        self._draft_s = self._now() - started
+        self._draft_s = self._now() - read_at
         if not any(drafted.guesses for drafted in self._step.values()):
             self._settle(-self._draft_s)
             self._pause(1 if ready or wanted else _REST)
@@ -147,7 +150,7 @@ class Drafting:
         self._settle(mean * plain_s - took_s)
         self._n_steps += 1
         self._step = {}
-        if (self._n_steps >= _TRIAL and self.expected() < 0) or (self._ledger_s or 0.0) < plain_s:
+        if (self._n_steps >= _TRIAL and self.expected() < 0) or (self._ledger_s or 0.0) < 0:
             self._give_up()
         elif self._n_steps % _FRESH == 0:
             self._rest = _REST
@@ -188,7 +191,7 @@ class Drafting:
         left_s = self._max_read_s if n > 1 else math.inf
         for sequence in wanted:
             unread = self.draft.unread(sequence)
-            n_read = min(unread, max(int(0.7 * budget_s / token_s), _FIRST_READ) if token_s else _FIRST_READ)
+            n_read = min(unread, max(int(_READ * budget_s / token_s), _FIRST_READ) if token_s else _FIRST_READ)
             at_most = max(int(left_s / token_s), _FIRST_READ) if token_s and left_s < math.inf else self.draft.window
             if self.draft.read(sequence, n_read, at_most=at_most):
                 ready.append(sequence)
