@@ -107,7 +107,7 @@ class Drafting:
         ledger_s = self._ledger_s or 0.0
         if not self._can_pay(n, _HOPE):
             self.draft.fade()
-            self._pause(_MOST_REST)
+            self._give_up()
             return None
         if not self._n_steps and (missing := self._least_cost_s(n) - ledger_s) > 0:
             self._pause(math.ceil(missing / (_SHARE * plain_s)))
@@ -192,6 +192,8 @@ class Drafting:
         for sequence in wanted:
             unread = self.draft.unread(sequence)
             n_read = min(unread, max(int(_READ * budget_s / token_s), _FIRST_READ) if token_s else _FIRST_READ)
+            if ready and n_read >= _FIRST_READ and n_read * token_s > budget_s:
+                continue  # when the others have won what it takes
             at_most = max(int(left_s / token_s), _FIRST_READ) if token_s and left_s < math.inf else self.draft.window
             if self.draft.read(sequence, n_read, at_most=at_most):
                 ready.append(sequence)
