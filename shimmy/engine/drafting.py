@@ -19,8 +19,9 @@ from shimmy.engine.sequence import Sequence
 
 _SHARE = 0.005  # of the time of plain steps that trials may lose
 _LOAN = 4  # plain steps that the first trial may lose, where the two models' measured speeds say that drafting can pay
-_KEPT = 64  # plain steps that the ledger holds at most
+_KEPT = 32  # plain steps that the ledger holds at most
 _READ = 0.4  # of what is in the ledger, for the text of a sequence that is new
+_AHEAD = 128  # tokens that a text is expected to go on for, at most
 _FIRST_READ = 32  # tokens of a trial, where it is not known what reading costs
 _HOPE = 0.9  # of the guesses of a model that was never tried
 _MARGIN = 1.03  # times as fast as plain steps at least
@@ -118,6 +119,12 @@ class Drafting:
             for (sequence, _), other in zip(parts, others, strict=True)
             if self._stream(sequence).until <= self._n_plain and other <= self._hoped_for(sequence)
         ]
+        judge = self._judge(wanted, n, room, plain_s)
+        worth = [judge(i, []) for i in range(len(wanted))]
+        for sequence, is_worth in zip(wanted, worth, strict=True):
+            if not is_worth:
+                self._sit_out(sequence)
+        wanted = [sequence for sequence, is_worth in zip(wanted, worth, strict=True) if is_worth]
         ready = self._read(wanted, n, ledger_s)
         read_at = self._now()
         self._settle(started - read_at)
@@ -191,7 +198,8 @@ class Drafting:
         left_s = self._max_read_s if n > 1 else math.inf
         for sequence in wanted:
             unread = self.draft.unread(sequence)
-            n_read = min(unread, max(int(_READ * budget_s / token_s), _FIRST_READ) if token_s else _FIRST_READ)
+            most_s = min(_READ * budget_s, self._can_win_s(sequence, n))
+            n_read = min(unread, max(int(most_s / token_s), _FIRST_READ) if token_s else _FIRST_READ)
             if ready and n_read >= _FIRST_READ and n_read * token_s > budget_s:
                 continue  # when the others have won what it takes
             at_most = max(int(left_s / token_s), _FIRST_READ) if token_s and left_s < math.inf else self.draft.window
@@ -200,6 +208,11 @@ class Drafting:
             budget_s -= n_read * token_s
             left_s = max(left_s - n_read * token_s, 0.0)
         return ready
+
+    def _can_win_s(self, sequence: Sequence, n: int) -> float:
+        """Half of what drafting can be expected to win for the next tokens of a sequence."""
+        n_left = min(sequence.limit - len(sequence.tokens), _AHEAD)
+        return 0.5 * n_left * self._prices.step_s(n, 0) * max(math.exp(self.expected()) - 1.0, 0.0)
 
     def _judge(self, ready: list[Sequence], n: int, room: int, plain_s: float) -> Callable[[int, list[Guess]], bool]:
         """Whether guesses up to the next of the lengths can be expected to give more than they take."""

@@ -287,6 +287,9 @@ class FreeDrafts(Drafting):
     def _can_pay(self, n: int, chance: float) -> bool:
         return n > 0 and chance > 0
 
+    def _can_win_s(self, sequence: Sequence, n: int) -> float:
+        return 1e9 * max(sequence.limit, n)
+
     def _round_s(self, n: int) -> float:
         return 0.0 * n
 
