@@ -194,7 +194,7 @@ class Drafting:
         """Those of them whose text is read, as far as the ledger pays for it."""
         token_s = self.draft.token_s
         budget_s = max(ledger_s, 0.0)
-        ready = []
+        ready: list[Sequence] = []
         left_s = self._max_read_s if n > 1 else math.inf
         for sequence in wanted:
             unread = self.draft.unread(sequence)
