@@ -50,11 +50,10 @@ def test_without_a_server_the_models_are_loaded_here(alone: Shimmy, default_mode
     assert (done.code, done.out) == (0, "The capital of France is Paris.\n")
 
 
-@pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.iterdir()))
-def test_every_example_is_checked_without_a_model(alone: Shimmy, name: str) -> None:
-    done = alone("workflow", "check", EXAMPLES / name)
+def test_an_example_is_checked_without_a_model(alone: Shimmy) -> None:
+    done = alone("workflow", "check", EXAMPLES / "cities.toml")
     assert done.code == 0
-    assert done.out.endswith("steps, nothing is wrong\n")
+    assert done.out.endswith("2 steps, nothing is wrong\n")
 
 
 def test_the_graph_is_shown(alone: Shimmy) -> None:
@@ -104,8 +103,6 @@ def test_what_is_wrong_is_said_in_one_line(alone: Shimmy, command: str, workflow
     [
         (("workflow",), "followed by run, check or show"),
         (("workflow", "run"), "needs a FILE"),
-        (("workflow", "run", "nobody.json"), "cannot be read"),
-        (("workflow", "run", "bad.toml"), "no TOML"),
         (("workflow", "run", "date.toml"), "no TOML that JSON can say"),
         (("workflow", "run", "bad.json"), "no JSON"),
         (("workflow", "run", "w.json", "--input", "x"), "NAME=VALUE"),
@@ -113,7 +110,6 @@ def test_what_is_wrong_is_said_in_one_line(alone: Shimmy, command: str, workflow
 )
 def test_wrong_usage_is_said(alone: Shimmy, arguments: tuple[str, ...], line: str) -> None:
     write(alone, NO_MODEL)
-    (alone.folder / "bad.toml").write_text("x =")
     (alone.folder / "date.toml").write_text("x = 2020-01-01")
     (alone.folder / "bad.json").write_text("{")
     assert line in said(alone(*arguments), 2)
