@@ -21,7 +21,7 @@ from shimmy.api.sampling import SamplingFields
 from shimmy.api.services import Services
 from shimmy.api.sse import EventStream
 from shimmy.errors import Cancelled, Forbidden, InvalidRequest, NotFound
-from shimmy.models.catalog import Entry
+from shimmy.models.defaults import RequestDefaults
 from shimmy.models.served import ServedModel
 from shimmy.types import ChatParams, GenerateRequest, Message, Progress, ToolCall
 
@@ -68,17 +68,17 @@ class AgentRequest(SamplingFields, kw_only=True):
             if getattr(self, name) is not None:
                 raise InvalidRequest(f"{name}: it does not go with calls of tools", param=name)
 
-    def to_generate(self, entry: Entry, tools: str | None) -> GenerateRequest:
+    def to_generate(self, defaults: RequestDefaults, tools: str | None) -> GenerateRequest:
         """What the worker is asked first. ``tools`` as ChatParams has them. Raises InvalidRequest."""
         if self.tool_choice == "required" and tools is None:
             raise InvalidRequest("tool_choice: required needs tools", param="tool_choice")
         chat = ChatParams(tools=tools, tool_choice=self.tool_choice or "auto", reasoning_effort=self.reasoning_effort)
         return GenerateRequest(
             0,
-            messages=[message.to_message(at) for at, message in enumerate(self.messages)],
-            max_tokens=self.max_tokens,
-            stop=self.stops(),
-            sampling=self.sampling(entry.model.metadata, temperature=None, n_logprobs=None),
+            messages=defaults.conversation([message.to_message(at) for at, message in enumerate(self.messages)]),
+            max_tokens=defaults.limit(self.max_tokens, None),
+            stop=self.stops(defaults),
+            sampling=self.sampling(defaults, temperature=None, n_logprobs=None),
             cache_prompt=self.cache_prompt is not False,
             chat=chat,
         )
@@ -157,7 +157,7 @@ class AgentHandler(ApiHandler):
         asked.check()
         names, tools = self._offered(asked.tools)
         model = await self.services.pool.find(asked.model)
-        request = asked.to_generate(model.entry, tools)
+        request = asked.to_generate(model.defaults, tools)
         kept = asked.kept
         pending = self.services.approvals.open(self.client, self.request_id)
         work = CancellableWork()

@@ -28,7 +28,7 @@ def asked(server: Running, stream: bool) -> Iterator[tuple[Generation, Say, Futu
     server.load()
     with ThreadPoolExecutor(1) as pool, suspended(server.served.pid):
         answer = pool.submit(server.post, "/v1/completions", {**ASK, "stream": stream})
-        worker = server.served._ready.worker  # type: ignore[union-attr]
+        worker = server.served._residence.ready.worker  # type: ignore[union-attr]
         server.wait_until(lambda: len(worker._requests) == 3)
         (generation,) = server.server.services.running._found.values()
         sinks: list[Sink] = list(worker._requests.values())

@@ -107,7 +107,7 @@ def test_a_pinned_model_and_a_busy_one_stay_and_the_newcomer_is_refused_with_fig
     async def body() -> None:
         house = House(home, folder, limit=2 * size + MIB)
         await house.use("ab")
-        house.models["a"].keeping.pin(True)
+        house.models["a"].keeping.set(300, pinned=True)
         async with house.models["b"].lease("somebody"):
             with pytest.raises(InsufficientMemory) as caught:
                 await house.use("c")
@@ -128,9 +128,9 @@ def test_nobody_leaves_for_a_model_that_does_not_fit_even_then(home: Path, folde
             await house.use("a")
         house = House(home, folder, limit=2 * size + MIB)
         await house.use("ab")
-        house.models["a"].keeping.pin(True)
+        house.models["a"].keeping.set(300, pinned=True)
         large = House(home, folder, ctx="60000").models["c"]
-        large._room = house.room
+        large._residence._room = house.room
         with pytest.raises(InsufficientMemory, match="use --ctx"):
             await large.load()
         assert house.loaded() == "ab"
@@ -257,15 +257,16 @@ def test_a_process_s_own_limit_is_told_with_figures_and_others_stay(home: Path, 
     async def body() -> None:
         house = House(home, folder)
         await house.use("a")
-        worker = await house.models["b"]._spare.take()
+        worker = await house.models["b"]._residence._spare.take()
         limit = psutil.Process(worker.pid).memory_info().vms + 100 * MIB
         psutil.Process(worker.pid).rlimit(psutil.RLIMIT_AS, (limit, limit))
 
         async def take() -> Any:
             return worker
 
-        house.models["b"]._spare.take = take  # type: ignore[method-assign]
-        house.models["b"]._config = config_of(home, SHIMMY_CTX="65000", SHIMMY_PARALLEL="1", SHIMMY_THREADS="1")
+        house.models["b"]._residence._spare.take = take  # type: ignore[method-assign]
+        house.models["b"]._base = config_of(home, SHIMMY_CTX="65000", SHIMMY_PARALLEL="1", SHIMMY_THREADS="1")
+        house.models["b"]._adopt({})
         with pytest.raises(InsufficientMemory, match="may be taken: use --ctx") as caught:
             await house.models["b"].load()
         assert 0 < int(str(caught.value.facts["available"])) <= 100 * MIB
