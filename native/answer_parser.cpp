@@ -71,6 +71,7 @@ struct AnswerParser::Parse {
 };
 
 AnswerParser::Parse AnswerParser::parse(const std::string & text) const {
+    work_ += text.size();
     common_peg_parse_context ctx(text, COMMON_PEG_PARSE_FLAG_LENIENT);
     const common_peg_parse_result result = format_->arena.parse(ctx);
     Parse out;

@@ -49,6 +49,9 @@ class AnswerParser {
     // After finish(): whether the whole text had the format.
     bool parsed() const { return parsed_; }
 
+    // Bytes that common's parsers were given so far, all parses together.
+    uint64_t work() const { return work_; }
+
   private:
     // How the open field takes text.
     enum class Mode { none, verbatim, json_string, escaped };
@@ -84,6 +87,7 @@ class AnswerParser {
     int depth_ = 0;
     bool deep_ = false;        // brackets nest deeper than may be parsed
     bool parsed_ = false;
+    mutable uint64_t work_ = 0;
 };
 
 }  // namespace shimmy

@@ -289,7 +289,8 @@ int32_t shimmy_chat_parser_finish(shimmy_chat_parser * parser, char ** out) {
         const std::string delta = delta_json(parser->parser.finish());
         const std::string message = message_json(parser->parser.message()).dump_safe();
         *out = copy_string("{\"delta\":" + (delta.empty() ? "{}" : delta) + ",\"message\":" + message +
-                           ",\"parsed\":" + (parser->parser.parsed() ? "true" : "false") + "}");
+                           ",\"parsed\":" + (parser->parser.parsed() ? "true" : "false") + ",\"work\":" +
+                           std::to_string(parser->parser.work()) + "}");
     });
 }
 

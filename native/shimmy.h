@@ -493,7 +493,7 @@ SHIMMY_API int32_t shimmy_chat_parser_feed(shimmy_chat_parser * parser, const ch
                                            size_t * n_delta);
 
 // The answer has ended: {"delta": the last one, "message": all deltas together, "parsed": false where the text departed from the
-// format and what follows was given as content}. `out` is freed with shimmy_string_free.
+// format and what follows was given as content, "work": bytes that were parsed, again and again}. `out` is freed with shimmy_string_free.
 SHIMMY_API int32_t shimmy_chat_parser_finish(shimmy_chat_parser * parser, char ** out);
 
 // For a sampler whose text is a chat answer: `opening` are the tokens of that text that the prompt holds already, which the grammar

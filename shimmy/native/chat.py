@@ -74,6 +74,7 @@ class _End(msgspec.Struct, frozen=True):
     delta: _Delta
     message: _Whole
     parsed: bool
+    work: int = 0
 
 
 class ChatDelta(msgspec.Struct, frozen=True):
@@ -88,11 +89,16 @@ class ChatDelta(msgspec.Struct, frozen=True):
 
 
 class ChatEnd(msgspec.Struct, frozen=True):
-    """The last delta and the whole answer; ``parsed``: False where the text departed from its format and went on as content."""
+    """The last delta and the whole answer.
+
+    parsed  False where the text departed from its format and went on as content
+    work    bytes that were parsed, some of them again and again
+    """
 
     delta: ChatDelta
     message: Message
     parsed: bool
+    work: int = 0
 
 
 _PLACE = re.compile(r"(tools\[\d+\][.\w]*): ")  # with which a message about one tool begins
@@ -179,7 +185,7 @@ class ChatParser:
         end = _decode_end(take_string(out))
         calls = [ToolCall(call.id, call.name, call.arguments) for call in end.message.tool_calls]
         whole = Message("assistant", end.message.content, calls, reasoning=end.message.reasoning or None)
-        return ChatEnd(_delta(end.delta), whole, end.parsed)
+        return ChatEnd(_delta(end.delta), whole, end.parsed, end.work)
 
 
 def _delta(found: _Delta) -> ChatDelta:
