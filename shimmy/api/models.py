@@ -15,7 +15,7 @@ from shimmy.api.sse import EventStream
 from shimmy.errors import InvalidRequest, ShimmyError, UsageError
 from shimmy.models.served import ServedModel
 from shimmy.setting import Value
-from shimmy.types import BufferMemory, ModelInfo, ModelStatus
+from shimmy.types import BufferMemory, DeviceMemory, ModelInfo, ModelStatus
 from shimmy.worker.protocol import Pong
 
 _LEAST_PROGRESS = 0.01  # between two events
@@ -54,7 +54,9 @@ class UnloadRequest(msgspec.Struct, frozen=True):
 class MemoryAnswer(msgspec.Struct, frozen=True):
     """Bytes: of the weights, the KV cache or state, and what a computation needs, over all devices; and by device and buffer.
 
-    ``resident``: of the worker's process; what is on a GPU is not in it.
+    resident    of the worker's process; what is on a GPU is not in it
+    estimated   what was reserved for it before it was loaded, by device
+    notes       what was done to make it fit: models that made way, parts on the CPU, a smaller context
     """
 
     model: int
@@ -62,6 +64,8 @@ class MemoryAnswer(msgspec.Struct, frozen=True):
     compute: int
     resident: int
     buffers: list[BufferMemory]
+    estimated: list[DeviceMemory]
+    notes: list[str]
 
 
 class LoadAnswer(msgspec.Struct, frozen=True):
@@ -251,8 +255,8 @@ def _loaded(model: ServedModel) -> LoadAnswer:
 
 
 def _memory(model: ServedModel) -> MemoryAnswer | None:
-    loaded = model.loaded
-    if loaded is None:
+    loaded, place = model.loaded, model.place
+    if loaded is None or place is None:
         return None
     buffers = loaded.context.memory
     return MemoryAnswer(
@@ -261,6 +265,8 @@ def _memory(model: ServedModel) -> MemoryAnswer | None:
         compute=sum(buffer.compute for buffer in buffers),
         resident=resident_bytes(model.pid),
         buffers=buffers,
+        estimated=place.plan.memory,
+        notes=[*place.made_way, *place.plan.notes],
     )
 
 

@@ -12,8 +12,9 @@ from shimmy.commands.running import RunningServer
 from shimmy.config import Config
 from shimmy.errors import one_line
 
-_HEADER = ("NAME", "STATUS", "CONTEXT", "ACTIVE", "MEMORY", "IDLE", "KEPT")
+_HEADER = ("NAME", "STATUS", "CONTEXT", "ACTIVE", "MEMORY", "PLANNED", "IDLE", "KEPT")
 _COLUMNS, _LEAST = 80, 12  # of a terminal, and of a name that is cut for it
+_KINDS = ("weights", "kv_cache", "compute", "other")
 
 
 def run(config: Config, args: Mapping[str, Any]) -> int:
@@ -22,11 +23,16 @@ def run(config: Config, args: Mapping[str, Any]) -> int:
     listed = server.get("api", "models")["models"]
     names = [model["id"] for model in listed if model["status"] not in {"available", "incomplete"}]
     models = [{"id": name, **server.get("api", "models", name, "status")} for name in names]
+    memory = server.get("api", "memory")
     if args["--json"]:
-        print(json.dumps({"models": models}))
+        print(json.dumps({"models": models, "memory": memory}))
         return 0
     if models:
         _print_table([_HEADER, *(_row(model, time.time()) for model in models)])
+        for model in models:
+            for note in (model["memory"] or {"notes": []})["notes"]:
+                print(one_line(f"{model['id']}: {note}"))
+        print(_room(memory))
     else:
         print(f"no model is loaded at {server.url}", file=sys.stderr)
     for model in models:
@@ -44,9 +50,16 @@ def _row(model: Mapping[str, Any], now: float) -> tuple[str, ...]:
         str(model["context_length"] or "-"),
         f"{model['active_requests']}" + (f" + {waiting}" if waiting else ""),
         _size(sum(memory[part] for part in ("model", "context", "compute"))) if memory else "-",
+        _size(sum(sum(part[kind] for kind in _KINDS) for part in memory["estimated"])) if memory else "-",
         _idle(model, now),
         _kept(model),
     )
+
+
+def _room(memory: Mapping[str, Any]) -> str:
+    """What all of them have of the host's memory, in one line."""
+    bound = f"a limit of {_size(memory['limit'])}" if memory["limit"] else _size(memory["total"])
+    return f"memory: {_size(memory['reserved'])} of {bound} reserved, {_size(memory['available'])} available"
 
 
 def _idle(model: Mapping[str, Any], now: float) -> str:

@@ -8,9 +8,11 @@ from typing import Any
 
 import msgspec
 
+from shimmy.commands import fit
 from shimmy.config import Config
-from shimmy.errors import one_line
+from shimmy.errors import UsageError, one_line
 from shimmy.models.catalog import Catalog, Entry
+from shimmy.settings import SETTINGS
 
 _LONG = 100  # characters of a value; --json has all
 
@@ -18,14 +20,23 @@ _LONG = 100  # characters of a value; --json has all
 def run(config: Config, args: Mapping[str, Any]) -> int:
     """Prints it as lines, or as one JSON object (``--json``). A model with parts missing is shown, too."""
     entry = Catalog(config).find(args["MODEL"])
+    if not args["--fit"] and (unused := _of_loading(args)):
+        raise UsageError(f"{unused} says how to load a model: it goes with --fit here")
+    plan = fit.fit(config, entry) if args["--fit"] else None
     if args["--json"]:
-        print(json.dumps(report(entry)))
+        print(json.dumps(report(entry) | ({"fit": plan} if plan is not None else {})))
         return 0
-    rows = list(_rows(entry))
+    rows = list(_rows(entry) if plan is None else fit.rows(plan))
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
         print(f"{name.ljust(width)}  {one_line(value)}")
     return 0
+
+
+def _of_loading(args: Mapping[str, Any]) -> str | None:
+    """The first option that was given and changes nothing in what is known of a file."""
+    flags = {setting.flag for setting in SETTINGS if setting.flag} - {"--model-dirs", "--verbose"}
+    return next((flag for flag in sorted(flags) if args.get(flag)), None)
 
 
 def report(entry: Entry) -> dict[str, Any]:

@@ -186,7 +186,7 @@ class Room:
                     seen = await worker.estimate(command)
             elif cuts < _MOST_CUTS:  # more than one where other processes take memory meanwhile
                 cuts += 1
-                seen = await worker.estimate(command, self._rooms(seen), offload=not self._require_gpu)
+                seen = await worker.estimate(command, self.rooms(seen), offload=not self._require_gpu)
             else:
                 raise InsufficientMemory(f"other processes take the memory that {name} was to have: try again")
         place.evicted = evicted
@@ -202,7 +202,7 @@ class Room:
         self._places.append(place)
         return place
 
-    def _rooms(self, seen: Estimated, leavers: Collection[str] = ()) -> dict[str, int]:
+    def rooms(self, seen: Estimated, leavers: Collection[str] = ()) -> dict[str, int]:
         """What a model may take of each device now, or once ``leavers`` have left."""
         rooms = {device: self._ledger.room(device, free) for device, free in self._free(seen).items()}
         for place in self._places:
@@ -226,7 +226,7 @@ class Room:
 
     async def _check_possible(self, worker: WorkerClient, command: Load, seen: Estimated) -> None:
         """Whether it fits at all once all others have made way: else nobody has to. Raises InsufficientMemory."""
-        rooms = self._rooms(seen, [resident.name for resident in self._victims(())])
+        rooms = self.rooms(seen, [resident.name for resident in self._victims(())])
         if over(seen.plan.memory, rooms):
             await worker.estimate(command, rooms, offload=not self._require_gpu)
 

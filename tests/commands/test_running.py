@@ -56,10 +56,12 @@ def test_a_model_is_loaded_shown_and_unloaded(server: Running, call: Call) -> No
 
     code, out, err = call("ps", "--url", server.url)
     assert (code, err) == (0, "")
-    head, row = out.splitlines()
-    assert head.split() == ["NAME", "STATUS", "CONTEXT", "ACTIVE", "MEMORY", "IDLE", "KEPT"]
+    head, row, memory = out.splitlines()
+    assert head.split() == ["NAME", "STATUS", "CONTEXT", "ACTIVE", "MEMORY", "PLANNED", "IDLE", "KEPT"]
     assert row.split()[:4] == [server.model, "ready", "2048", "0"]
     assert row.endswith("unused  for ever")
+    assert memory.startswith("memory: ")
+    assert " reserved, " in memory
     assert max(map(len, out.splitlines())) <= 80
 
     code, out, _ = call("ps", "--json", "--url", server.url)
@@ -225,8 +227,11 @@ def test_what_a_server_says_of_a_model_does_not_command_the_terminal(call: Call)
         "last_used": None,
     }
 
+    memory = {"reserved": 0, "limit": None, "total": 1, "available": 1}
+
     def answer(handler: BaseHTTPRequestHandler) -> None:
-        send_json(handler, status if handler.path.endswith("/status") else {"models": [listed]})
+        told = {"/api/models": {"models": [listed]}, "/api/memory": memory}
+        send_json(handler, told.get(handler.path, status))
 
     with answering(answer) as url:
         code, out, err = call("ps", "--url", url)
