@@ -80,11 +80,11 @@ def test_a_load_with_options_says_them_to_the_server(server: Running, call: Call
     assert status["settings"] == {
         "ctx": 512, "keep_alive": 3600, "temperature": 0, "stop": ["END"], "gpu_layers": 0, "system": "Be brief.",
     }  # fmt: skip
-    (_, row) = call("ps", "--url", server.url)[1].splitlines()
+    (_, row, _) = call("ps", "--url", server.url)[1].splitlines()
     assert row.split()[2] == "512"
     assert row.endswith(("60 min", "59 min", "1 h"))
     assert call("load", server.model, "--pin", "--gpu-layers", "all", "--url", server.url)[0] == 0
-    assert call("ps", "--url", server.url)[1].endswith("pinned\n")
+    assert call("ps", "--url", server.url)[1].splitlines()[1].endswith("pinned")
     code, _, err = call("load", server.model, "--lora", "nobody.gguf", "--url", server.url)
     assert (code, "is no adapter that the server's configuration names" in err) == (1, True)
     code, _, err = call("load", server.model, "--chat-template", "x.jinja", "--url", server.url)
@@ -93,7 +93,9 @@ def test_a_load_with_options_says_them_to_the_server(server: Running, call: Call
 
 
 def test_a_long_name_is_cut_where_the_table_would_not_fit(capsys: pytest.CaptureFixture[str]) -> None:
-    ps._print_table([ps._HEADER, ("m" * 90, "loading 100%", "131072", "10 + 64", "999.9 MB", "unused", "for ever")])
+    ps._print_table(
+        [ps._HEADER, ("m" * 90, "loading 100%", "131072", "10 + 64", "999.9 MB", "1.0 GB", "unused", "forever")]
+    )
     assert [len(line) for line in capsys.readouterr().out.splitlines()][1] == 80
 
 
