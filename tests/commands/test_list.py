@@ -13,6 +13,7 @@ import pytest
 
 from shimmy.commands import list as command
 from shimmy.config import Config, child_environ, load_config
+from tests.api.serving import serving
 from tests.tiny.models import write_llama
 
 
@@ -113,3 +114,26 @@ def test_on_a_terminal_the_table_fits_its_width(tmp_path: Path, columns: int) ->
     assert [line.split()[0] for line in lines] == ["NAME", "alpha", "beta"]
     assert max(len(line) for line in lines) <= columns
     assert ("CAN" in lines[0]) == (columns == 200)
+
+
+def test_a_running_server_says_what_is_loaded(
+    tmp_path: Path, config: Config, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "models").mkdir()
+    path = write_llama(tmp_path / "models/alpha.gguf")
+    write_llama(tmp_path / "models/beta.gguf", seed=1)
+    with serving(path) as server:
+        server.load()
+        command.run(config._replace(url=server.url), {"--json": True})
+    listed = json.loads(capsys.readouterr().out)["models"]
+    assert {model["id"]: model["status"] for model in listed} == {"alpha": "ready", "beta": "available"}
+
+
+def test_a_model_with_parts_missing_is_listed_as_such(
+    config: Config, models: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (models / "alpha.gguf").rename(models / "alpha-00001-of-00003.gguf")
+    command.run(config, {})
+    _, alpha, beta = capsys.readouterr().out.splitlines()
+    assert "incomplete: 2 parts missing" in alpha
+    assert beta.startswith("beta *")
