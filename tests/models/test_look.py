@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -71,9 +72,7 @@ CHANGES: dict[str, Callable[[Path, bytes], object]] = {
         "org/m", "b" * 40, {"n.gguf": data}
     ),
     "another main": lambda home, _: (home / ".cache/huggingface/hub/models--org--m/refs/main").write_text("c" * 40),
-    "a blob that is gone": lambda home, _: [
-        blob.unlink() for blob in (home / ".cache/huggingface/hub/models--org--m/blobs").iterdir()
-    ],
+    "a blob that is gone": lambda home, _: shutil.rmtree(home / ".cache/huggingface/hub/models--org--m/blobs"),
     "another repository": lambda home, data: Hub(home / ".cache/huggingface/hub").snapshot(
         "o/n", "a" * 40, {"n.gguf": data}
     ),

@@ -13,7 +13,9 @@ from tests.models.trees import put
 from tests.tiny.models import write_llama, write_moe
 
 
-def write_projector(path: Path, *, basename: str | None = None, length: int = 64, dtype: type = np.float16) -> Path:
+def write_projector(
+    path: Path, *, basename: str | None = None, length: int = 64, dtype: type[np.floating] = np.float16
+) -> Path:
     """A clip, as llama.cpp's converter writes it with --mmproj."""
     path.parent.mkdir(parents=True, exist_ok=True)
     writer = GGUFWriter(path, "clip")
