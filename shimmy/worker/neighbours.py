@@ -20,6 +20,7 @@ _WANTED = 0.25  # cores too few from which on they are shared
 _SPARE = 0.10  # cores too few below which they are taken back
 _SEEN = 2  # looks in a row that must want the cores before they are shared
 _CALM = 10  # looks in a row that must be calm before they are taken back
+_REMEMBERED_S = 2.0  # a computation that begins so soon behind another finds the cores as that one left them
 
 
 class Contention:
@@ -80,14 +81,18 @@ class Neighbours:
         self.shared = False  # whether the cores are shared now; may be read from any thread
 
     def watch(self) -> None:
-        """Watch for ever. What was before a computation says nothing about the time of it, so each begins anew."""
+        """Watch for ever. Of a computation long ago nothing is concluded; after a short pause it goes on as it was.
+
+        A busy process is noticed after two looks only, for which a request beside it would wait each time anew.
+        """
         while True:
             self._computing.wait()
-            self._load.read()
             contention = Contention(self._load.n_cores, self._n_threads)
-            while self._computing.is_set():
-                time.sleep(_LOOK_S)
-                self._share(contention.observe(self._load.read()))
+            while self._computing.wait(_REMEMBERED_S):
+                self._load.read()  # what others did meanwhile was no contention
+                while self._computing.is_set():
+                    time.sleep(_LOOK_S)
+                    self._share(contention.observe(self._load.read()))
             self._share(False)
 
     def _share(self, shared: bool) -> None:
