@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from shimmy.models.candidate import Candidate
-from shimmy.models.look import Look, is_folder
+from shimmy.models.look import Look, is_folder, seen_of, why
 
 _REPOSITORY = "models--"
 _REVISION = re.compile(r"[0-9a-f]{4,64}")
@@ -26,20 +26,22 @@ def candidates(root: Path, look: Look) -> Iterator[Candidate]:
 def _of_repository(folder: Path, look: Look) -> Iterator[Candidate]:
     name = folder.name.removeprefix(_REPOSITORY).replace("--", "/", 1)
     offered: set[Path] = set()
-    broken: dict[Path, Path] = {}
+    broken: dict[Path, tuple[Path, str]] = {}
     for snapshot in _revisions(folder, look):
         for path in look.walk(snapshot):
             inside = path.relative_to(snapshot)
             if inside in offered:
                 continue
-            if path.exists():
-                offered.add(inside)
-                yield Candidate(path, repository=name, inside=inside.as_posix(), origin=f"hf:{name}")
-            else:
-                broken.setdefault(inside, path)
-    for inside, path in broken.items():
+            try:
+                path.stat()
+            except OSError as error:
+                broken.setdefault(inside, (path, why(path, error)))
+                continue
+            offered.add(inside)
+            yield Candidate(path, repository=name, inside=inside.as_posix(), origin=f"hf:{name}")
+    for inside, (path, reason) in broken.items():
         if inside not in offered:
-            look.skip(path, "a link to nothing")
+            look.skip(path, reason)
     for entry in look.listed(folder / "blobs"):
         if entry.name.endswith(".incomplete"):
             look.skip(Path(entry.path), "a download that is not finished")
@@ -49,7 +51,12 @@ def _revisions(folder: Path, look: Look) -> list[Path]:
     """The snapshots, the newest first: that which "main" is, then by their times."""
     main = _main(folder / "refs/main", look)
     snapshots = [Path(entry.path) for entry in look.listed(folder / "snapshots") if is_folder(entry)]
-    return sorted(snapshots, key=lambda path: (path.name != main, -path.stat().st_mtime_ns, path.name))
+    return sorted(snapshots, key=lambda path: (path.name != main, -_modified(path), path.name))
+
+
+def _modified(path: Path) -> int:
+    seen = seen_of(str(path))
+    return seen[2] if seen is not None else 0
 
 
 def _main(path: Path, look: Look) -> str | None:

@@ -26,8 +26,7 @@ def candidates(home: Path, look: Look) -> Iterator[Candidate]:
     settings = home / "settings.json"
     look.watch(settings)
     for root in [home / "models", *_named_in(settings)]:
-        look.watch(root)
-        if root.is_dir():
+        if look.has_folder(root):
             yield from _of_folder(root, look)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -60,6 +61,17 @@ class Look:
             seen = self._seen[text] = seen_of(text)
             if seen is not None and max(seen[2], seen[3]) / 1e9 > self._began - _RACY_S:
                 self._unsettled = True
+
+    def has_folder(self, path: Path) -> bool:
+        """Whether there is a folder; one that cannot be looked at is skipped."""
+        self.watch(path)
+        try:
+            return stat.S_ISDIR(path.stat().st_mode)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except (OSError, ValueError) as error:
+            self.skip(path, why(path, error))
+            return False
 
     def listed(self, folder: Path) -> list[os.DirEntry[str]]:
         """What is in ``folder``, by name; one that cannot be read is skipped, one that does not exist is empty."""

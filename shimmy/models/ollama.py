@@ -7,6 +7,7 @@ system, messages, template, license. Its templates are Go's and cannot be run he
 from __future__ import annotations
 
 import json
+import os.path
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -26,7 +27,7 @@ _HOST, _NAMESPACE, _LATEST = "registry.ollama.ai", "library", "latest"
 
 def is_store(folder: Path) -> bool:
     """Whether it looks like Ollama's."""
-    return (folder / "manifests").is_dir() and (folder / "blobs").is_dir()
+    return all(os.path.isdir(folder / name) for name in ("manifests", "blobs"))  # noqa: PTH112 -- no error where it may not look
 
 
 def candidates(root: Path, look: Look) -> Iterator[Candidate]:

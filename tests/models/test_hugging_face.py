@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 from shimmy.models.catalog import Catalog
@@ -123,3 +125,13 @@ def test_the_cache_is_where_its_variables_say(home: Path, tiny: bytes) -> None:
     ):
         assert len(discover(config_of(home, **variables)).found) == 1
     assert discover(config_of(home)).found == ()
+
+
+def test_a_link_that_cannot_be_followed_is_skipped(home: Path, tiny: bytes) -> None:
+    snapshot = hub_of(home).snapshot("org/m", NEW, {"a-Q8_0.gguf": tiny})
+    (snapshot / "b-Q8_0.gguf").symlink_to("x" * 300)
+    discovery = discover(config_of(home))
+    assert [model.path.name for model in discovery.found] == ["a-Q8_0.gguf"]
+    assert {skipped.path.name: skipped.reason for skipped in discovery.skipped} == {
+        "b-Q8_0.gguf": os.strerror(errno.ENAMETOOLONG)
+    }

@@ -151,3 +151,10 @@ def test_old_blobs_have_a_colon_in_their_names(home: Path, store: Ollama, tiny: 
     name = store.blob(tiny)
     (store.root / "blobs" / name.replace(":", "-")).rename(store.root / "blobs" / name)
     assert ids(home) == ["m-1b-f16"]
+
+
+def test_a_folder_that_cannot_be_told_to_be_a_store_is_a_folder(home: Path, tiny: bytes) -> None:
+    put(home / "named/one-Q8_0.gguf", tiny)
+    (home / "named/manifests").symlink_to("x" * 300)
+    config = config_of(home, SHIMMY_MODEL_PATHS=str(home / "named"))
+    assert [model.path.name for model in discover(config).found] == ["one-Q8_0.gguf"]

@@ -75,3 +75,12 @@ def test_folders_are_those_that_the_tools_use_themselves() -> None:
     assert tool_folders({}, HOME, "darwin").llama_cpp == (HOME / "Library/Caches/llama.cpp",)
     assert tool_folders({}, HOME, "darwin").ollama == (HOME / ".ollama/models",)
     assert tool_folders({"LOCALAPPDATA": "/l"}, HOME, "win32").llama_cpp == (Path("/l/llama.cpp"),)
+
+
+def test_a_folder_of_lm_studio_s_settings_that_cannot_be_looked_at_is_skipped(home: Path, tiny: bytes) -> None:
+    folder = home / ("x" * 300)
+    put(home / ".lmstudio/settings.json", json.dumps({"downloadsFolder": str(folder)}).encode())
+    put(home / ".lmstudio/models/a/b/one-Q8_0.gguf", tiny)
+    discovery = discover(config_of(home))
+    assert [model.path.name for model in discovery.found] == ["one-Q8_0.gguf"]
+    assert [skipped.path for skipped in discovery.skipped] == [folder]
