@@ -241,7 +241,7 @@ def _config_file(flags: Mapping[str, object], env: Mapping[str, str]) -> Path | 
     named = flags.get(CONFIG_FLAG) or env.get(CONFIG_VARIABLE)
     if named:
         path = Path(os.path.expanduser(str(named)))  # noqa: PTH111 -- Path.expanduser raises without a home
-        if not path.exists():
+        if not _may_exist(path):
             raise UsageError(f"the configuration file {path} does not exist")
         return path.absolute()
     path = _user_folder("config") / "config.toml"
@@ -249,6 +249,14 @@ def _config_file(flags: Mapping[str, object], env: Mapping[str, str]) -> Path | 
         return path if path.is_file() else None
     except OSError:
         return None
+
+
+def _may_exist(path: Path) -> bool:
+    """Also where that cannot be seen: reading it says why."""
+    try:
+        return path.exists()
+    except OSError:
+        return True
 
 
 def _read_file(path: Path) -> Mapping[str, object]:

@@ -113,6 +113,16 @@ def test_a_named_file_must_exist(tmp_path: Path) -> None:
         load_config({"--config": str(tmp_path / "none.toml")}, {})
 
 
+def test_a_named_file_that_cannot_be_looked_at_is_a_usage_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot be read"):
+        load_config({"--config": str(tmp_path / ("x" * 300))}, {})
+
+
+def test_an_adapter_that_cannot_be_looked_at_has_its_scale(tmp_path: Path) -> None:
+    file = tmp_path / ("x" * 300)
+    assert load_config({"--lora": [f"{file}:0.5"]}, {"SHIMMY_CONFIG": os.devnull}).lora[0].scale == 0.5
+
+
 def test_a_file_that_is_not_text_is_a_usage_error(tmp_path: Path) -> None:
     file = tmp_path / "c.toml"
     file.write_bytes(b"\xff\xfe\x00")
