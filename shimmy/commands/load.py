@@ -12,9 +12,12 @@ from shimmy.config import Config
 from shimmy.errors import UsageError
 from shimmy.model_settings import MODEL_SETTINGS
 from shimmy.setting import ALL_LAYERS, AdapterFile
+from shimmy.settings import SETTINGS
 
 _NOTHING: Mapping[str, Any] = {}
 _WIRE = {"ctx": "context_length"}
+_FILES = {"chat_template", "draft_model"}  # the server may be on another machine
+_SAID = {"url", "verbose", *MODEL_SETTINGS} - _FILES
 
 
 def run(config: Config, args: Mapping[str, Any]) -> int:
@@ -27,8 +30,9 @@ def run(config: Config, args: Mapping[str, Any]) -> int:
 
 def _options(config: Config, args: Mapping[str, Any]) -> dict[str, Any]:
     """The body of the request. Raises UsageError on a wrong value."""
-    if args["--chat-template"] is not None:
-        raise UsageError("--chat-template: only the server's own configuration names files: set chat_template there")
+    for setting in SETTINGS:
+        if setting.name not in _SAID and setting.flag and args.get(setting.flag) not in (None, False, []):
+            raise UsageError(f"{setting.flag}: only the server's own configuration says that: set {setting.name} there")
     given = {"stop": read_stops(args) or None, "system": read_text(args, "--system"), "pin": args["--pin"] or None}
     options: dict[str, Any] = {**sampling_given(args), **given, "max_tokens": max_tokens_given(args)}
     for name, setting in MODEL_SETTINGS.items():

@@ -87,9 +87,20 @@ def test_a_load_with_options_says_them_to_the_server(server: Running, call: Call
     assert call("ps", "--url", server.url)[1].splitlines()[1].endswith("pinned")
     code, _, err = call("load", server.model, "--lora", "nobody.gguf", "--url", server.url)
     assert (code, "is no adapter that the server's configuration names" in err) == (1, True)
-    code, _, err = call("load", server.model, "--chat-template", "x.jinja", "--url", server.url)
-    assert (code, "set chat_template there" in err) == (2, True)
     assert call("unload", server.model, "--url", server.url)[0] == 0
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        ["--chat-template", "x.jinja"], ["--draft-model", "m"], ["--require-gpu"], ["--memory-limit", "9"],
+        ["--gpu-memory-limit", "9"], ["--reasoning-budget", "5"], ["--model-dirs", "x"],
+    ],
+)  # fmt: skip
+def test_an_option_that_no_load_says_to_the_server_is_refused(call: Call, option: list[str]) -> None:
+    code, _, err = call("load", "m", *option)
+    name = option[0].removeprefix("--").replace("-", "_")
+    assert (code, f"{option[0]}: " in err, f"set {name} there" in err) == (2, True, True)
 
 
 def test_a_long_name_is_cut_where_the_table_would_not_fit(capsys: pytest.CaptureFixture[str]) -> None:
