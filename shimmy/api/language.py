@@ -18,7 +18,7 @@ from shimmy.api.openai_messages import ChatMessage
 from shimmy.api.sampling import NATIVE_TEMPERATURE, SamplingFields
 from shimmy.api.services import Services
 from shimmy.api.usage import usage_of
-from shimmy.errors import GenerationFailed, InvalidRequest
+from shimmy.errors import InvalidRequest
 from shimmy.models.defaults import NO_DEFAULTS, RequestDefaults
 from shimmy.models.served import ServedModel
 from shimmy.types import ChatParams, GenerateRequest, Message
@@ -145,10 +145,11 @@ def _answer(asked: LlmFields, answer: Collected) -> ModelAnswer:
         result["reasoning"] = answer.reasoning
     if (constraint := constraint_of(end)) is not None:
         result["constraint"] = msgspec.to_builtins(constraint)
+    failed: str | None = None
     if asked.schema is not None:
         try:
             result["json"] = json.loads(answer.text)
         except ValueError:
             why = "max_tokens cut it off" if end.reason == "length" else f"it ended with {end.reason}"
-            raise GenerationFailed(f"the answer is no whole JSON: {why}") from None
-    return ModelAnswer(result, usage.total_tokens)
+            failed = f"the answer is no whole JSON: {why}"
+    return ModelAnswer(result, usage.total_tokens, failed)

@@ -83,7 +83,7 @@ class RunAnswer(RunInfo, frozen=True, kw_only=True):
 
 
 class CancelledAnswer(msgspec.Struct, frozen=True):
-    """``cancelled`` false: it was not under way."""
+    """``cancelled`` false: it was not under way, and no server would go on with it."""
 
     cancelled: bool
 

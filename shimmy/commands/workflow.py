@@ -8,7 +8,7 @@ import json
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import msgspec
 
@@ -17,7 +17,7 @@ from shimmy.api.limits import Limits
 from shimmy.api.workflow_runs import make_workflows
 from shimmy.commands.running import NoServer, RunningServer
 from shimmy.config import Config
-from shimmy.errors import ShimmyError, UsageError
+from shimmy.errors import ShimmyError, UsageError, one_line
 from shimmy.server import make_services
 from shimmy.tools.registry import ToolRegistry
 from shimmy.workflows.drawing import draw
@@ -69,7 +69,7 @@ class _Progress:
         if event["type"] == "step_started":
             print(f"{event['step']} …", file=sys.stderr)
         elif event["type"] == "step_finished":
-            how = "done" if event["success"] else f"failed: {event['error']}"
+            how = "done" if event["success"] else one_line(f"failed: {event['error']}")
             print(f"{event['step']} {how} ({event['execution_time_ms']:.0f} ms)", file=sys.stderr)
 
 
@@ -169,10 +169,14 @@ def _parsed(path: Path) -> Any:
             found = tomllib.loads(data.decode("utf-8-sig"))
             json.dumps(found, allow_nan=False)  # a date is no JSON
             return found
-        return json.loads(data)
+        return json.loads(data, parse_constant=_refuse)
     except (ValueError, TypeError, RecursionError) as error:
         kind = "TOML that JSON can say" if path.suffix.lower() == ".toml" else "JSON"
         raise UsageError(f"{path} is no {kind}: {error}") from None
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no JSON")
 
 
 def _input(text: str) -> tuple[str, Any]:
@@ -180,6 +184,6 @@ def _input(text: str) -> tuple[str, Any]:
     if not name or not equals:
         raise UsageError(f"--input {text}: write it as NAME=VALUE")
     try:
-        return name, json.loads(value)
-    except ValueError:
+        return name, json.loads(value, parse_constant=_refuse)
+    except (ValueError, RecursionError):
         return name, value

@@ -12,7 +12,7 @@ import msgspec
 
 from shimmy.errors import ShimmyError
 from shimmy.workflows.budget import TokenBudget
-from shimmy.workflows.caps import MAX_RESULTS
+from shimmy.workflows.caps import MAX_OUTPUTS
 from shimmy.workflows.events import Event, RunResult, Status, StepResult
 from shimmy.workflows.run import Execution, Means, StepFailed
 from shimmy.workflows.store import RunRecord, RunStore
@@ -100,7 +100,7 @@ class ActiveRun:
         status: Status = "failed"
         try:
             async with asyncio.timeout(self._timeout_s):
-                outputs = encode(await self._execution.run(self._workflow, self._context), MAX_RESULTS)
+                outputs = encode(await self._execution.run(self._workflow, self._context), MAX_OUTPUTS)
             status = "completed"
         except (StepFailed, BadValue) as failed:
             error = failed.message if isinstance(failed, StepFailed) else f"outputs: {failed.message}"

@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 from msgspec import UNSET
 
 from shimmy.errors import InvalidRequest, quoted
-from shimmy.workflows.caps import MAX_ITEMS, MAX_REFERENCES, MAX_TEXTS
+from shimmy.workflows.caps import MAX_ITEMS, MAX_REFERENCES, MAX_REQUEST, MAX_STEPS, MAX_TEXTS, MAX_VALUES
 from shimmy.workflows.conditions import check_condition
 from shimmy.workflows.language import LITERAL, LanguageModel
 from shimmy.workflows.queries import check_query
 from shimmy.workflows.reading import Reader
 from shimmy.workflows.references import Path, find_references, is_reference
-from shimmy.workflows.values import texts, wrong
+from shimmy.workflows.values import BadValue, count_values, texts, wrong
 from shimmy.workflows.workflow import (
     Conditional,
     Llm,
@@ -27,6 +27,8 @@ from shimmy.workflows.workflow import (
     WorkflowFields,
 )
 
+_LONGEST_NAME = 64  # characters of a name that an error tells
+_MOST_NAMES = 64
 _OF_A_STEP = ("result", "success", "error")
 _OF_AN_ANSWER = ("text", "finish_reason", "usage", "json", "reasoning", "constraint")
 
@@ -54,11 +56,34 @@ def read_workflow(
     check_tool: Callable[[str, Mapping[str, Any], str], None],
 ) -> Workflow:
     """A workflow from its JSON. ``check_tool`` takes a name, arguments and the place. Raises InvalidRequest naming the place."""
+    _check_size(given, context)
     fields, steps = Reader(language, finish).workflow(given)
     for step in every_step(steps.values()):
         if isinstance(step.work, ToolFields):
             check_tool(step.work.tool, step.work.arguments, step.place)
     return finish(fields, steps, "", context=frozenset(context))
+
+
+def _check_size(given: object, context: Mapping[str, Any]) -> None:
+    """Raise InvalidRequest naming the field with which there are too many values in all: each of them is looked at more than once."""
+    left = MAX_VALUES
+    for place, value in _parts(given, context):
+        try:
+            left -= count_values(value, MAX_REQUEST, left)
+        except BadValue:
+            raise wrong(place, f"with it there are over {MAX_VALUES:,} values in the workflow") from None
+
+
+def _parts(given: object, context: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
+    """The fields of a workflow and of its steps, each with its place, as far as they are such."""
+    for name, value in given.items() if isinstance(given, dict) else ():
+        if name != "steps" or not isinstance(value, list):
+            yield name, value
+        elif len(value) <= MAX_STEPS:  # else they are refused for that
+            for at, step in enumerate(value):
+                for field, inner in step.items() if isinstance(step, dict) else ():
+                    yield f"steps[{at}].{field}", inner
+    yield "context", context
 
 
 def every_step(steps: Iterator[Step] | Any) -> Iterator[Step]:
@@ -211,7 +236,11 @@ def _check_part(step: Step, parts: list[str], place: str) -> None:
 
 
 def _there_are(names: Any) -> str:
-    return f"; there are: {', '.join(sorted(names))}" if names else "; there is none"
+    shown = ", ".join(
+        name if len(name) <= _LONGEST_NAME else name[:_LONGEST_NAME] + "…" for name in sorted(names)[:_MOST_NAMES]
+    )
+    more = ", …" if len(names) > _MOST_NAMES else ""
+    return f"; there are: {shown}{more}" if names else "; there is none"
 
 
 def _refuse_cycles(edges: Mapping[str, Mapping[str, str]]) -> None:

@@ -12,10 +12,11 @@ LITERAL = frozenset({"schema", "json_schema", "grammar", "stop", "samplers", "lo
 
 
 class ModelAnswer(msgspec.Struct, frozen=True):
-    """What a model said: the result of an llm step, and the tokens that it cost."""
+    """What a model said: the result of an llm step, and the tokens that it cost; ``failed``: why it is not what was asked for."""
 
     result: dict[str, Any]
     total_tokens: int
+    failed: str | None = None
 
 
 class LanguageModel(Protocol):

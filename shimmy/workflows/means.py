@@ -11,10 +11,10 @@ from shimmy.errors import InvalidRequest, ServerBusy, ShimmyError
 from shimmy.tools.child import ToolDied
 from shimmy.tools.frames import Place, Raised, Refused, Returned, ToolSettings
 from shimmy.tools.pool import Limits, TookTooLong, ToolPool
-from shimmy.tools.registry import ToolRegistry
-from shimmy.workflows.caps import MAX_RESULT
+from shimmy.tools.registry import MAX_ARGUMENTS, ToolRegistry
+from shimmy.workflows.caps import MAX_OUTPUTS, MAX_RESULT
 from shimmy.workflows.language import LanguageModel
-from shimmy.workflows.values import encode, wrong
+from shimmy.workflows.values import BadValue, encode, wrong
 from shimmy.workflows.workflow import Workflow
 
 _QUERY = Place("package", "query = shimmy.workflows.bounded.query")
@@ -43,9 +43,11 @@ class WorkflowMeans:
 
     async def call_tool(self, name: str, arguments: Mapping[str, Any]) -> Any:
         """What a tool returned. Raises StepError, and what the registry raises."""
-        outcome = await self._tools.execute(name, arguments)
+        outcome = await self._tools.execute(name, encode(dict(arguments), MAX_ARGUMENTS))
         if not outcome.success:
             raise StepError(outcome.error or f"the tool {name} failed")
+        if len(outcome.json) > MAX_RESULT:  # before it is read, which takes the loop's time
+            raise BadValue(f"its result has {len(outcome.json):,} bytes; {MAX_RESULT:,} are allowed")
         return outcome.result
 
     async def query(self, expression: str, data: Any) -> Any:
@@ -89,7 +91,10 @@ class WorkflowMeans:
         await self._pool.close()
 
     async def _bounded(self, place: Place, function: str, arguments: Mapping[str, Any], what: str) -> Any:
-        data = encode(arguments, MAX_RESULT * 16)
+        try:
+            data = encode(arguments, MAX_OUTPUTS)
+        except BadValue as wide:
+            raise StepError(f"{what} reads too much: {wide.message}") from None
         async with self._places:  # the pool's own patience with those who wait is short
             try:
                 answer = await self._pool.call(place, function, data, _DEADLINE_S)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from shimmy.errors import InvalidRequest, ShimmyError, quoted
-from shimmy.workflows.caps import MAX_RESULT, MAX_TEXT
+from shimmy.workflows.caps import MAX_EXPRESSION, MAX_RESULT, MAX_TEXT
 from shimmy.workflows.values import encode, kind_of
 
 ROOTS = ("inputs", "steps", "context", "item", "index")
@@ -116,7 +116,7 @@ def _parse(text: str) -> list[str | Reference]:
 
 def _reference(found: re.Match[str]) -> Reference:
     inner = found[1].strip()
-    if not found[0].endswith("}") or not _PATH.fullmatch(inner):
+    if not found[0].endswith("}") or len(inner) > MAX_EXPRESSION or not _PATH.fullmatch(inner):
         raise InvalidRequest(
             f"{quoted(found[0])} is no reference: write ${{steps.ID.result}} or ${{inputs.NAME}}, and $${{ for a plain ${{"
         )

@@ -35,7 +35,7 @@ from shimmy.workflows.workflow import (
 
 log = logging.getLogger("shimmy.workflows")
 
-_FINAL = (InvalidRequest, NotFound, Forbidden, TokensSpent)  # trying again changes nothing
+_FINAL = (BadValue, InvalidRequest, NotFound, Forbidden, TokensSpent)  # trying again changes nothing
 _T = TypeVar("_T")
 Values = Mapping[str, Any]
 """What references lead to: inputs, steps, context; in a map item and index."""
@@ -231,6 +231,8 @@ class Execution:
                 spent = answer.total_tokens
             finally:
                 self._budget.settle(tokens, spent)
+        if answer.failed is not None:
+            raise StepFailed(answer.failed)
         return answer.result
 
     def _say(self, path: str, text: str) -> None:

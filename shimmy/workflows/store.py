@@ -29,13 +29,14 @@ _PATIENCE_S = 10.0  # for another server's writing
 _T = TypeVar("_T")
 _SCHEMA = """
 CREATE TABLE runs (id TEXT PRIMARY KEY, client TEXT NOT NULL, workflow_id TEXT NOT NULL, name TEXT NOT NULL, status TEXT NOT NULL,
-    owner TEXT NOT NULL, created REAL NOT NULL, updated REAL NOT NULL, restarts INTEGER NOT NULL, request BLOB NOT NULL,
-    size INTEGER NOT NULL, spent INTEGER NOT NULL, error TEXT, outputs BLOB, ms REAL NOT NULL) WITHOUT ROWID;
+    owner TEXT NOT NULL, created REAL NOT NULL, updated REAL NOT NULL, restarts INTEGER NOT NULL, spent INTEGER NOT NULL, error TEXT, ms REAL NOT NULL,
+    size INTEGER NOT NULL, outputs BLOB, request BLOB NOT NULL) WITHOUT ROWID;
 CREATE INDEX runs_by_age ON runs (created);
 CREATE TABLE steps (run TEXT NOT NULL REFERENCES runs (id) ON DELETE CASCADE, path TEXT NOT NULL, done INTEGER NOT NULL,
     success INTEGER NOT NULL, result BLOB NOT NULL, error TEXT, ms REAL NOT NULL, PRIMARY KEY (run, path));
 """
-_COLUMNS = "id, client, workflow_id, name, status, owner, created, updated, restarts, spent, error, outputs, ms"
+_FIELDS = "id, client, workflow_id, name, status, owner, created, updated, restarts, spent, error, outputs, ms"
+_LISTED = _FIELDS.replace("outputs", "NULL")  # they may be large, and no list has them
 
 
 class StoreFailed(ShimmyError):
@@ -45,7 +46,10 @@ class StoreFailed(ShimmyError):
 
 
 class RunRecord(msgspec.Struct, frozen=True):
-    """A run as it is kept. Times in seconds since the epoch; ``spent``: tokens; ``restarts``: by servers that were started anew."""
+    """A run as it is kept. Times in seconds since the epoch; ``spent``: tokens; ``restarts``: by servers that were started anew.
+
+    ``outputs`` None also in lists of runs.
+    """
 
     id: str
     client: str
@@ -81,16 +85,9 @@ class RunStore:
 
         def work(db: sqlite3.Connection) -> None:
             _forget(db)
-            values = (
-                *msgspec.structs.astuple(run)[:9],
-                request,
-                len(request),
-                run.spent,
-                run.error,
-                run.outputs,
-                run.ms,
-            )
-            db.execute(f"INSERT INTO runs VALUES ({', '.join('?' * len(values))})", values)  # noqa: S608 - only marks
+            values = (*msgspec.structs.astuple(run), request, len(request))
+            marks = ", ".join("?" * len(values))
+            db.execute(f"INSERT INTO runs ({_FIELDS}, request, size) VALUES ({marks})", values)  # noqa: S608 - our own names
 
         await self._do(work)
 
@@ -113,8 +110,10 @@ class RunStore:
     async def change(self, run: str, **columns: Any) -> None:
         """Other values for columns of a run."""
         named = {**columns, "updated": time.time()}
-        text = f"UPDATE runs SET {', '.join(f'{name} = ?' for name in named)} WHERE id = ?"  # noqa: S608 - our own names
-        await self._do(lambda db: db.execute(text, (*named.values(), run)))
+        names = ", ".join(f"{name} = ?" for name in named)
+        text = f"UPDATE runs SET {names}, size = size + ? WHERE id = ?"  # noqa: S608 - our own names
+        grown = len(columns.get("outputs") or b"")
+        await self._do(lambda db: db.execute(text, (*named.values(), grown, run)))
 
     async def take(self, run: str, owner: str, was: RunRecord, *, restarts: int) -> bool:
         """Make a run ours that is as it was; False where somebody else was faster."""
@@ -129,18 +128,24 @@ class RunStore:
 
         return await self._do(work)
 
+    async def leave(self, was: RunRecord) -> bool:
+        """Cancel a run that nobody runs; False where somebody has begun to, or it has ended."""
+        text = "UPDATE runs SET status = 'cancelled', updated = ? WHERE id = ? AND status = ? AND owner = ?"
+        values = (time.time(), was.id, was.status, was.owner)
+        return await self._do(lambda db: db.execute(text, values).rowcount == 1)
+
     async def find(self, run: str) -> RunRecord | None:
         """The run of that id."""
-        found = await self._select("WHERE id = ?", run)
+        found = await self._select(_FIELDS, "WHERE id = ?", run)
         return found[0] if found else None
 
     async def newest(self, client: str, limit: int) -> list[RunRecord]:
         """A client's, the newest first."""
-        return await self._select("WHERE client = ? ORDER BY created DESC, id LIMIT ?", client, limit)
+        return await self._select(_LISTED, "WHERE client = ? ORDER BY created DESC, id LIMIT ?", client, limit)
 
     async def running(self) -> list[RunRecord]:
         """Those that run somewhere, or were running when their server ended, the oldest first."""
-        return await self._select("WHERE status IN ('running', 'interrupted') ORDER BY created")
+        return await self._select(_LISTED, "WHERE status IN ('running', 'interrupted') ORDER BY created")
 
     async def request(self, run: str) -> bytes:
         """What was asked."""
@@ -170,8 +175,8 @@ class RunStore:
             self._opened.close()
             self._opened = None
 
-    async def _select(self, where: str, *values: object) -> list[RunRecord]:
-        text = f"SELECT {_COLUMNS} FROM runs {where}"  # noqa: S608 - our own texts
+    async def _select(self, columns: str, where: str, *values: object) -> list[RunRecord]:
+        text = f"SELECT {columns} FROM runs {where}"  # noqa: S608 - our own texts
         return await self._do(lambda db: [RunRecord(*row) for row in db.execute(text, values)])
 
     async def _do(self, work: Callable[[sqlite3.Connection], _T]) -> _T:

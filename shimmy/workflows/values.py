@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from shimmy.errors import InvalidRequest, ShimmyError
-from shimmy.workflows.caps import MAX_NESTING
+from shimmy.workflows.caps import MAX_NESTING, MAX_VALUES
+
+_LONGEST_NAME = 64  # characters of a field's name, as a place says it
 
 
 class BadValue(ShimmyError):
@@ -22,7 +24,8 @@ def wrong(place: str, what: str) -> InvalidRequest:
 
 
 def encode(value: object, most: int) -> bytes:
-    """``value`` as compact JSON; whole numbers keep all their digits. Raises BadValue."""
+    """``value`` as compact JSON; whole numbers keep all their digits. Raises BadValue, before it has made what is far too much."""
+    count_values(value, most)
     try:
         data = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode()
     except (TypeError, ValueError, RecursionError) as error:
@@ -30,6 +33,25 @@ def encode(value: object, most: int) -> bytes:
     if len(data) > most:
         raise BadValue(f"it has {len(data):,} bytes; {most:,} are allowed")
     return data
+
+
+def count_values(value: object, most: int, most_values: int = MAX_VALUES) -> int:
+    """How many values are in ``value``, itself included. Raises BadValue for more, or where their JSON has surely over ``most`` bytes."""
+    n, size = 1, 0
+    waiting = [value]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, str):
+            size += len(each)
+        elif isinstance(each, dict | list):
+            n += len(each)
+            if n > most_values:
+                raise BadValue(f"it has over {most_values:,} values in it")
+            waiting += each.values() if isinstance(each, dict) else each
+            size += sum(len(str(name)) for name in each) if isinstance(each, dict) else 0
+        if size > most:
+            raise BadValue(f"it has more than the {most:,} bytes that are allowed")
+    return n
 
 
 def texts(value: object, place: str, depth: int = 0) -> Iterator[tuple[str, str]]:
@@ -40,10 +62,16 @@ def texts(value: object, place: str, depth: int = 0) -> Iterator[tuple[str, str]
         yield place, value
     elif isinstance(value, dict):
         for name, inner in value.items():
-            yield from texts(inner, f"{place}.{name}" if place else str(name), depth + 1)
+            yield from texts(inner, _below(place, str(name)), depth + 1)
     elif isinstance(value, list):
         for at, inner in enumerate(value):
             yield from texts(inner, f"{place}[{at}]", depth + 1)
+
+
+def _below(place: str, name: str) -> str:
+    """The place of a field; a name of a megabyte is not written out before each value that is below it."""
+    short = name if len(name) <= _LONGEST_NAME else name[:_LONGEST_NAME] + "…"
+    return f"{place}.{short}" if place else short
 
 
 def kind_of(value: Any) -> str:

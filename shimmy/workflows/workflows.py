@@ -15,6 +15,7 @@ import psutil
 
 from shimmy.errors import Conflict, NotFound, ServerBusy, ShimmyError, quoted
 from shimmy.workflows.active import ActiveRun, Bounds
+from shimmy.workflows.caps import MAX_REQUEST
 from shimmy.workflows.checking import read_workflow
 from shimmy.workflows.events import StepResult
 from shimmy.workflows.means import WorkflowMeans
@@ -25,7 +26,6 @@ from shimmy.workflows.workflow import Workflow
 log = logging.getLogger("shimmy.workflows")
 
 _MOST_RESTARTS = 3  # of a run that was under way whenever its server ended: it may be what ends it
-_MOST_REQUEST = 1 << 26
 _RETRY_S = 1
 
 
@@ -69,7 +69,7 @@ class Workflows:
         """Check a workflow and run it. Raises InvalidRequest naming the place, ServerBusy, StoreFailed."""
         self._check_place()
         workflow = await self.check_all(given, context)
-        request = encode({"workflow": given, "context": context}, _MOST_REQUEST)
+        request = encode({"workflow": given, "context": context}, MAX_REQUEST)
         now = time.time()
         fields = workflow.fields
         record = RunRecord(
@@ -104,12 +104,15 @@ class Workflows:
         return await self._resume(record, restarts=0)
 
     async def cancel(self, run: str, client: str) -> bool:
-        """Whether it was under way here. Raises NotFound."""
-        await self._found(run, client)
+        """Whether it was under way here, or waited for a server to go on with it. Raises NotFound."""
+        record = await self._found(run, client)
         active = self._active.get(run)
         if active is not None:
             active.cancel()
-        return active is not None
+            return True
+        if record.status not in {"running", "interrupted"} or self._is_alive(record):
+            return False
+        return await self._store.leave(record)
 
     async def find(self, run: str, client: str) -> tuple[RunRecord, Mapping[str, StepResult]]:
         """A run and the results of its steps, without those within others. Raises NotFound."""

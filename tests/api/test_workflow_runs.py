@@ -128,6 +128,20 @@ def test_a_run_that_a_stopping_server_interrupts_goes_on_when_one_starts(data: P
     assert (tmp_path / "notes").read_text() == "a\n"
 
 
+def test_an_interrupted_run_that_cannot_go_on_is_cancelled(data: Path, tmp_path: Path) -> None:
+    steps = [tool("a", "meet", folder=str(tmp_path), name="here", others=["there"])]
+    with serving(data=data, tool_files=TOOLS, tool_timeout_s=100, drain_timeout_s=0) as served:
+        stream = served.open_stream(EXECUTE, {"workflow": {"steps": steps}, "stream": True})
+        stream.event()
+        run = stream.response.headers["X-Run-Id"]
+    stream.close()
+    with serving(data=data) as served:  # without the tool
+        assert served.get(f"{RUNS}/{run}").json["status"] == "interrupted"
+        assert served.post(f"{RUNS}/{run}/cancel").json == {"cancelled": True}
+        assert served.get(f"{RUNS}/{run}").json["status"] == "cancelled"
+        assert served.post(f"{RUNS}/{run}/cancel").json == {"cancelled": False}
+
+
 def until_ended(served: Running, run: str) -> Any:
     while (found := served.get(f"{RUNS}/{run}").json)["status"] in {"running", "interrupted"}:
         pass

@@ -274,6 +274,18 @@ def test_results_that_grow_from_step_to_step_end(served: Running) -> None:
     assert "allowed" in found["error"]
 
 
+def test_outputs_and_what_a_query_reads_are_bounded(served: Running) -> None:
+    much = tool("a", "much", n=1_000_000)
+    found = run(served, much, outputs={"all": ["${steps.a.result}"] * 9})
+    assert "outputs: it has more than" in found["error"]
+    found = run(served, much, query("b", "length(@)", input=["${steps.a.result}"] * 9))
+    assert found["error"].startswith("b: the expression reads too much: it has more than")
+    found = run(served, query("a", "[inputs.x, inputs.x, inputs.x][]"), inputs={"x": [0] * 50_000})
+    assert "a: the expression failed: its result cannot be kept: it has over 100,000 values" in found["error"]
+    found = run(served, much, tool("b", "echo", value=["${steps.a.result}"] * 9))
+    assert found["error"].startswith("b: it has more than")
+
+
 def test_maps_within_maps_are_bounded_together(served: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_module, "MAX_BEGUN", 300)
     inner = {
@@ -292,6 +304,13 @@ def test_tokens_are_bounded(served: Running) -> None:
     assert found["status"] == "failed"
     assert "of the workflow's 40 tokens are left" in found["error"]
     assert 1 < len(found["step_results"]) < 8
+
+
+def test_answers_that_are_not_what_was_asked_for_cost_their_tokens(served: Running) -> None:
+    schema = {"type": "string", "minLength": 50}  # in four tokens of a character or two there is none
+    step = {"id": "a", **LLM, "schema": schema, "retry": {"max_attempts": 10, "backoff_s": 0}}
+    assert "max_tokens cut it off" in run(served, step)["error"]
+    assert "of the workflow's 40 tokens are left" in run(served, step, max_tokens=40)["error"]
 
 
 def test_a_model_that_is_not_there_fails_its_step(served: Running) -> None:

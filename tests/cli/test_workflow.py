@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.cli.running import Shimmy, said
+from shimmy.cli import main
+from tests.cli.running import Argument, Done, Shimmy, said
 from tests.cli.served import serving
 
 EXAMPLES = Path(__file__).parent.parent.parent / "docs" / "workflows"
@@ -21,15 +23,24 @@ NO_MODEL = {
 }  # fmt: skip
 
 
+Run = Callable[..., Done]
+
+
 @pytest.fixture
-def alone(shimmy: Shimmy) -> Shimmy:
-    """Where no server runs."""
-    shimmy.environ["SHIMMY_PORT"] = "1"
-    return shimmy
+def run(shimmy: Shimmy, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    """The command line in this process, where no server runs."""
+    monkeypatch.setattr("os.environ", {**shimmy.environ, "SHIMMY_PORT": "1"})
+    monkeypatch.chdir(shimmy.folder)
+
+    def call(*arguments: Argument) -> Done:
+        code = main(list(map(str, arguments)))
+        return Done(code, *capfd.readouterr())
+
+    return call
 
 
-def write(shimmy: Shimmy, workflow: object, name: str = "w.json") -> str:
-    (shimmy.folder / name).write_text(json.dumps(workflow))
+def write(workflow: object, name: str = "w.json") -> str:
+    Path(name).write_text(json.dumps(workflow))
     return name
 
 
@@ -40,24 +51,27 @@ def test_the_running_server_runs_it(shimmy: Shimmy, default_model: Path) -> None
         arguments = ("--input", "country=Germany", "--url", f"http://127.0.0.1:{served.port}")
         done = shimmy("workflow", "run", example, *arguments)
         assert (done.code, done.out) == (0, "The capital of Germany is Berlin.\n")
-        wrong = shimmy("workflow", "run", write(shimmy, {"steps": []}), *arguments[2:])
+        (shimmy.folder / "w.json").write_text(json.dumps({"steps": []}))
+        wrong = shimmy("workflow", "run", "w.json", *arguments[2:])
         assert "steps: there are none" in said(wrong, 1)
 
 
-def test_without_a_server_the_models_are_loaded_here(alone: Shimmy, default_model: Path) -> None:
-    alone.environ["SHIMMY_BASE_GGUF"] = str(default_model)
-    done = alone("workflow", "run", EXAMPLES / "capital.json")
+def test_without_a_server_the_models_are_loaded_here(
+    run: Run, default_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHIMMY_BASE_GGUF", str(default_model))
+    done = run("workflow", "run", EXAMPLES / "capital.json")
     assert (done.code, done.out) == (0, "The capital of France is Paris.\n")
 
 
-def test_an_example_is_checked_without_a_model(alone: Shimmy) -> None:
-    done = alone("workflow", "check", EXAMPLES / "cities.toml")
+def test_an_example_is_checked_without_a_model(run: Run) -> None:
+    done = run("workflow", "check", EXAMPLES / "cities.toml")
     assert done.code == 0
     assert done.out.endswith("2 steps, nothing is wrong\n")
 
 
-def test_the_graph_is_shown(alone: Shimmy) -> None:
-    assert alone("workflow", "show", EXAMPLES / "capital.json").out.splitlines() == [
+def test_the_graph_is_shown(run: Run) -> None:
+    assert run("workflow", "show", EXAMPLES / "capital.json").out.splitlines() == [
         "A capital, and a number",
         " 1  ask     llm default: Name the capital of ${inputs.country}.",
         " 1  sum     tool calculator",
@@ -68,20 +82,20 @@ def test_the_graph_is_shown(alone: Shimmy) -> None:
     ]
 
 
-def test_inputs_and_outputs(alone: Shimmy) -> None:
-    file = write(alone, NO_MODEL)
-    assert alone("workflow", "run", file).out == "more\n"
-    assert json.loads(alone("workflow", "run", file, "--input", "n=3").out) == {"more": None}
-    done = alone("workflow", "run", file, "--json", "--verbose")
+def test_inputs_and_outputs(run: Run) -> None:
+    file = write(NO_MODEL)
+    assert run("workflow", "run", file).out == "more\n"
+    assert json.loads(run("workflow", "run", file, "--input", "n=3").out) == {"more": None}
+    done = run("workflow", "run", file, "--json", "--verbose")
     assert "sum …\n" in done.err
     assert json.loads(done.out)["step_results"]["sum"]["result"] == 21
 
 
-def test_a_workflow_that_fails_is_an_error(alone: Shimmy) -> None:
-    file = write(alone, NO_MODEL)
-    done = alone("workflow", "run", file, "--input", "n=1/0")
+def test_a_workflow_that_fails_is_an_error(run: Run) -> None:
+    file = write(NO_MODEL)
+    done = run("workflow", "run", file, "--input", "n=1/0")
     assert "the workflow failed: sum: division by zero" in said(done, 1)
-    done = alone("workflow", "run", file, "--input", "n=1/0", "--json")
+    done = run("workflow", "run", file, "--input", "n=1/0", "--json")
     assert (done.code, json.loads(done.out)["success"]) == (1, False)
 
 
@@ -93,8 +107,8 @@ def test_a_workflow_that_fails_is_an_error(alone: Shimmy) -> None:
         ("check", {"steps": [{"id": "a", "type": "tool", "tool": "x"}]}, "steps[0].tool: there is no tool 'x'", 1),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_said_in_one_line(alone: Shimmy, command: str, workflow: object, line: str, code: int) -> None:
-    done = alone("workflow", command, write(alone, workflow))
+def test_what_is_wrong_is_said_in_one_line(run: Run, command: str, workflow: object, line: str, code: int) -> None:
+    done = run("workflow", command, write(workflow))
     assert line in said(done, code)
 
 
@@ -105,11 +119,13 @@ def test_what_is_wrong_is_said_in_one_line(alone: Shimmy, command: str, workflow
         (("workflow", "run"), "needs a FILE"),
         (("workflow", "run", "date.toml"), "no TOML that JSON can say"),
         (("workflow", "run", "bad.json"), "no JSON"),
+        (("workflow", "run", "nan.json"), "no JSON: NaN"),
         (("workflow", "run", "w.json", "--input", "x"), "NAME=VALUE"),
     ],
 )
-def test_wrong_usage_is_said(alone: Shimmy, arguments: tuple[str, ...], line: str) -> None:
-    write(alone, NO_MODEL)
-    (alone.folder / "date.toml").write_text("x = 2020-01-01")
-    (alone.folder / "bad.json").write_text("{")
-    assert line in said(alone(*arguments), 2)
+def test_wrong_usage_is_said(run: Run, arguments: tuple[str, ...], line: str) -> None:
+    write(NO_MODEL)
+    Path("date.toml").write_text("x = 2020-01-01")
+    Path("bad.json").write_text("{")
+    Path("nan.json").write_text('{"steps": [], "inputs": {"x": NaN}}')
+    assert line in said(run(*arguments), 2)
