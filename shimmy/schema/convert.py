@@ -12,6 +12,7 @@ from shimmy.schema.arrays import ArrayMaker
 from shimmy.schema.disjoint import excludes, made_types
 from shimmy.schema.document import Document, below
 from shimmy.schema.errors import ImpossibleSchema, fail
+from shimmy.schema.expressions import Steps
 from shimmy.schema.flat import Flat, flat_of, merge
 from shimmy.schema.keywords import COMBINING, NEVER_HELD, OF_TYPE, known_words
 from shimmy.schema.numbers import numeric_expression
@@ -27,6 +28,9 @@ _MAX_TRIES = 20
 _MAX_ALTERNATIVES = 256
 _MAX_COMPARED = 32
 _MAX_COMPARING = 1000  # visits
+_MAX_COMPARISONS = 100_000
+_MAX_MERGED = 1_000_000  # entries of keywords
+_MAX_STEPS = 300_000
 _MAX_LISTED = 5000
 
 
@@ -73,8 +77,11 @@ class _Converter:
         self.unheld: dict[Unheld, None] = {}
         self._references: dict[int, str] = {}  # the rules of what is referred to
         self._flats: dict[int, tuple[Any, list[Flat]]] = {}  # by the schemas' ids, which are theirs while they live
+        self.steps = Steps(_MAX_STEPS)
         self._depth = 0
         self._visits = 0
+        self._n_merged = 0
+        self._n_compared = 0
 
     def report(self, path: str, word: str) -> None:
         self.unheld[Unheld(path, word)] = None
@@ -135,7 +142,8 @@ class _Converter:
 
     def _both(self, ones: list[Flat], others: list[Flat], path: str) -> list[Flat]:
         """All that match one of each. Raises ImpossibleSchema where there is none."""
-        if len(ones) * len(others) > _MAX_ALTERNATIVES:
+        self._n_merged += len(others) * sum(one.size for one in ones) + len(ones) * sum(other.size for other in others)
+        if len(ones) * len(others) > _MAX_ALTERNATIVES or self._n_merged > _MAX_MERGED:
             fail(path, "the schema has too many alternatives that meet")
         found, reason = [], "none of its alternatives is possible"
         for one in ones:
@@ -158,7 +166,7 @@ class _Converter:
         n = len(ways)
         visits = self._visits
         if n > _MAX_COMPARED or not all(
-            self._visits - visits < _MAX_COMPARING and excludes(made, other, self)
+            self._visits - visits < _MAX_COMPARING and self._may_compare(made) and excludes(made, other, self)
             for i in range(n)
             for j in range(n)
             if i != j
@@ -167,6 +175,10 @@ class _Converter:
         ):
             self.report(path, "oneOf")
         return list(chain(*merged)) or self._both(found, [], path)
+
+    def _may_compare(self, made: Flat) -> bool:
+        self._n_compared += 1 + len(made.values or ())
+        return self._n_compared <= _MAX_COMPARISONS
 
     def _referred(self, ref: Any, path: str) -> str:
         target = self.document.target(ref, path)

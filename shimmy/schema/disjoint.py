@@ -8,7 +8,7 @@ from shimmy.schema.flat import Flat
 from shimmy.schema.keywords import OF_TYPE
 from shimmy.schema.numbers import bounds_of
 from shimmy.schema.objects import Maker
-from shimmy.schema.values import let_by
+from shimmy.schema.values import key_of, let_by
 
 _DEPTH = 3
 
@@ -24,7 +24,11 @@ def made_types(flat: Flat) -> frozenset[str] | None:
 def excludes(made: Flat, other: Flat, maker: Maker, depth: int = _DEPTH) -> bool:  # noqa: PLR0911 - one for each kind
     """Whether no value that is made for the one matches the other, as far as can be seen cheaply."""
     if made.values is not None:
-        return all(_refuses(other, value) for value in made.values)
+        if other.values is not None and made.keys.isdisjoint(other.keys):
+            return True
+        return all(
+            _refuses(other, value) for value in made.values if other.values is None or key_of(value) in other.keys
+        )
     types = made_types(made)
     if types is None or depth == 0:
         return False
@@ -42,7 +46,9 @@ def excludes(made: Flat, other: Flat, maker: Maker, depth: int = _DEPTH) -> bool
 
 
 def _refuses(flat: Flat, value: Any) -> bool:
-    return any(let_by(word, given, value) is False for word, given in flat.words.items())
+    """Whether another keyword than those that list values refuses it."""
+    others = ((word, given) for word, given in flat.words.items() if word not in {"enum", "const"})
+    return any(let_by(word, given, value) is False for word, given in others)
 
 
 def _meet(a: frozenset[str], b: frozenset[str]) -> bool:
@@ -68,8 +74,9 @@ def _numbers_exclude(made: Flat, other: Flat) -> bool:
 
 def _objects_exclude(made: Flat, other: Flat, maker: Maker, depth: int) -> bool:
     listed = made.get("properties", {}).keys() | set(made.get("required", ()))
-    closed = "additionalProperties" not in made.words and "patternProperties" not in made.words and listed
-    if (closed or made.get("additionalProperties") is False) and set(other.get("required", ())) - listed:
+    more = made.get("additionalProperties", made.get("unevaluatedProperties", not made.get("properties")))
+    closed = more is False and not made.get("patternProperties")
+    if closed and set(other.get("required", ())) - listed:
         return True
     known = other.get("properties", {})
     always = made.get("required", ())

@@ -156,28 +156,74 @@ def written(node: Node) -> str | None:
             return one_of([part or '""' for part in some]) if len(some) > 1 else f"({some[0]})" if some[0] else ""
 
 
-def matches(node: Node, text: str) -> bool:
-    """Whether the whole text is one of its own, in time that goes with its length times the tree's size."""
-    return len(text) in _ends(node, text, frozenset([0]))
+class Steps:
+    """How much may still be tried to match names with patterns, all of a schema together."""
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+    def take(self, n: int) -> None:
+        """Raises _TooMany where there are not so many left."""
+        self.left -= n
+        if self.left < 0:
+            raise _TooMany
 
 
-def _ends(node: Node, text: str, starts: frozenset[int]) -> frozenset[int]:
-    match node:
-        case Characters(ranges):
-            return frozenset(at + 1 for at in starts if at < len(text) and has(ranges, text[at]))
-        case Row(parts):
-            for part in parts:
-                starts = _ends(part, text, starts)
+class _TooMany(Exception):
+    """More steps than may be taken."""
+
+
+def matches(node: Node, text: str, steps: Steps) -> bool | None:
+    """Whether the whole text is one of its own; None: that takes too many steps to say."""
+    try:
+        return len(text) in _Matching(text, steps).ends(node, frozenset([0]))
+    except _TooMany:
+        return None
+
+
+class _Matching:
+    """Remembers what was tried: repetitions inside of repetitions ask for the same again and again."""
+
+    def __init__(self, text: str, steps: Steps) -> None:
+        self._text = text
+        self._steps = steps
+        self._known: dict[tuple[int, frozenset[int]], frozenset[int]] = {}  # by the nodes' ids
+
+    def ends(self, node: Node, starts: frozenset[int]) -> frozenset[int]:
+        """Where texts of the node end that begin at one of these places."""
+        self._steps.take(1)
+        if not starts:
             return starts
-        case Choice(parts):
-            return frozenset().union(*(_ends(part, text, starts) for part in parts))
-        case Repeat(part, least, most):
-            for _ in range(min(least, len(text) + 1)):
-                starts = _ends(part, text, starts)
-            found, new = starts, starts
-            for _ in range(len(text) + 1 if most is None else min(most - least, len(text) + 1)):
-                new = _ends(part, text, new) - found
-                if not new:
-                    break
-                found |= new
-            return found
+        key = id(node), starts
+        if key not in self._known:
+            self._steps.take(len(starts) * (len(node.ranges) if isinstance(node, Characters) else 1))
+            self._known[key] = self._found(node, starts)
+        return self._known[key]
+
+    def _found(self, node: Node, starts: frozenset[int]) -> frozenset[int]:
+        text = self._text
+        match node:
+            case Characters(ranges):
+                return frozenset(at + 1 for at in starts if at < len(text) and has(ranges, text[at]))
+            case Row(parts):
+                for part in parts:
+                    starts = self.ends(part, starts)
+                return starts
+            case Choice(parts):
+                return frozenset().union(*(self.ends(part, starts) for part in parts))
+            case Repeat(part, least, most):
+                return self._repeated(part, starts, least, most)
+
+    def _repeated(self, part: Node, starts: frozenset[int], least: int, most: int | None) -> frozenset[int]:
+        for _ in range(least):
+            after = self.ends(part, starts)
+            if after == starts:
+                break
+            starts = after
+        found, new = starts, starts
+        for _ in range(len(self._text) + 1 if most is None else most - least):
+            new = self.ends(part, new) - found
+            if not new:
+                break
+            found |= new
+        return found

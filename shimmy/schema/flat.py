@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from shimmy.schema.errors import ImpossibleSchema
@@ -46,6 +47,16 @@ class Flat:
                 value for value in self.words.get("enum", [self.words["const"]]) if equal(value, self.words["const"])
             ]
         return self.words.get("enum")
+
+    @cached_property
+    def keys(self) -> frozenset[Hashable]:
+        """Keys of all that it may be, where it lists them."""
+        return frozenset(map(key_of, self.values or ()))
+
+    @cached_property
+    def size(self) -> int:
+        """How much its keywords hold: the work of a merge."""
+        return 1 + sum(len(value) for value in self.words.values() if isinstance(value, dict | list))
 
 
 def flat_of(words: dict[str, Any], path: str) -> Flat:

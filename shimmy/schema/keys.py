@@ -14,16 +14,17 @@ _DEPTH = 12
 
 def other_names(listed: Iterable[str], rules: Rules) -> str:
     """GBNF of the JSON strings that are none of these, without escapes: one could hide a listed name."""
+    names = list(listed)
+    if not names:
+        return basic("string")
     tree: dict[str, Any] = {}
-    for name in listed:
+    for name in names:
         if written(name) != f'"{name}"':
             continue  # written with escapes, it cannot come
         node = tree
         for char in name[:_DEPTH]:
             node = node.setdefault(char, {})
         node["end"] = True
-    if not tree:
-        return basic("string")
     return f"{literal(chr(34))} {_names(tree, 0, rules)} {literal(chr(34))}"
 
 

@@ -87,7 +87,7 @@ def _complaint(word: str, value: Any) -> str | None:  # noqa: PLR0911 - one for 
             return "must be a number"
         return "must be above 0" if word == "multipleOf" and value <= 0 else None
     if word in _MAPS:
-        return None if isinstance(value, dict) else "must be an object"
+        return _map_complaint(word, value)
     if word in _LISTS:
         if not isinstance(value, list):
             return "must be an array"
@@ -100,6 +100,19 @@ def _complaint(word: str, value: Any) -> str | None:  # noqa: PLR0911 - one for 
     if word in {"pattern", "format"}:
         return None if isinstance(value, str) else f"must be a string, not {_kind(value)}"
     return "must be true or false" if word == "uniqueItems" and not isinstance(value, bool) else None
+
+
+def _map_complaint(word: str, value: Any) -> str | None:
+    if not isinstance(value, dict):
+        return "must be an object"
+    if word not in {"dependentRequired", "dependencies"}:
+        return None
+    for wanted in value.values():
+        if word == "dependencies" and not isinstance(wanted, list):
+            continue  # a schema
+        if not isinstance(wanted, list) or not all(isinstance(name, str) for name in wanted):
+            return "must have arrays of strings"
+    return None
 
 
 def _type_complaint(value: Any) -> str | None:

@@ -66,7 +66,7 @@ def _multiples(name: str, step: Fraction, bounds: Bounds, rules: Rules) -> str |
 
 
 def bounds_of(words: dict[str, object]) -> Bounds:
-    """What the four keywords say; booleans, as old drafts have them, included."""
+    """What the four keywords say."""
     low, low_open = _tightest(words, "minimum", "exclusiveMinimum")
     high, high_open = _tightest(words, "maximum", "exclusiveMaximum")
     return Bounds(low, high, low_open, high_open)
@@ -113,8 +113,9 @@ def multiples_expression(step: Fraction, bounds: Bounds, rules: Rules) -> str | 
     n = step.numerator
     low, high = whole(bounds)
     if low is not None and high is not None:
-        multiples = range(-(-low // n) * n, high + 1, n)
-        return one_of([literal(str(value)) for value in multiples]) if 0 < len(multiples) <= _MOST_LISTED else None
+        least, most = -(-low // n), high // n
+        few = least <= most < least + _MOST_LISTED
+        return one_of([literal(str(at * n)) for at in range(least, most + 1)]) if few else None
     if n > _LARGEST_REMAINDERS or high is not None or (low is not None and low > 0) or (low is not None and low < 0):
         return None
     names = [rules.reserve() for _ in range(n)]

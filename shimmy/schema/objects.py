@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from shimmy.schema import expressions
 from shimmy.schema.document import below
 from shimmy.schema.errors import ImpossibleSchema, fail
+from shimmy.schema.expressions import Steps
 from shimmy.schema.flat import Flat, all_of
 from shimmy.schema.keys import other_names
 from shimmy.schema.rules import COMMA, WS, Rules, literal, one_of, repeated
@@ -15,13 +16,13 @@ from shimmy.schema.strings import string_expression, tree_of
 from shimmy.schema.values import let_by, written
 
 _MAX_NAME = 1000
-_MAX_MATCHED = 200_000  # characters of patterns times those of names
 
 
 class Maker(Protocol):
     """Whoever makes the parts."""
 
     rules: Rules
+    steps: Steps
 
     def report(self, path: str, word: str) -> None:
         """The keyword at this place is not held."""
@@ -51,8 +52,9 @@ class ObjectMaker:
         self._path = flat.path
         self._required = dict.fromkeys(flat.get("required", ()))
         self._patterns: dict[str, Any] = flat.get("patternProperties", {})
+        trees = {pattern: tree_of(flat, "patternProperties", pattern, maker.report) for pattern in self._patterns}
+        self._trees = {pattern: tree for pattern, tree in trees.items() if tree is not None}
         self._additional = flat.get("additionalProperties", flat.get("unevaluatedProperties"))
-        self._n_matched = 0
         self._schemas = self._listed()
 
     def expression(self) -> str:
@@ -77,21 +79,28 @@ class ObjectMaker:
         """The schemas of the named and the required, with what patterns and propertyNames say of their names."""
         schemas = dict(self._flat.get("properties", {}))
         for name in self._required:
-            listed = any(self._matches(pattern, name) for pattern in self._patterns)
-            schemas.setdefault(name, True if listed or self._additional is None else self._additional)
-        for pattern, schema in self._patterns.items():
-            schemas |= {name: all_of(own, schema) for name, own in schemas.items() if self._matches(pattern, name)}
+            free = name in schemas or self._additional is None or self._matching(name)
+            schemas.setdefault(name, True if free else self._additional)
+        if self._patterns:
+            schemas = {
+                name: all_of(own, *(self._patterns[pattern] for pattern in self._matching(name)))
+                for name, own in schemas.items()
+            }
         if "propertyNames" in self._flat.words:
             schemas = {name: schema for name, schema in schemas.items() if self._may_be_called(name)}
         return schemas
 
-    def _matches(self, pattern: str, name: str) -> bool:
-        tree = tree_of(self._flat, "patternProperties", pattern, self._maker.report)
-        self._n_matched += len(pattern) * (len(name) + 1)
-        if self._n_matched > _MAX_MATCHED:
-            self._maker.report(self._flat.place("patternProperties"), "patternProperties")
-            return False
-        return tree is not None and expressions.matches(tree, name)
+    def _matching(self, name: str) -> list[str]:
+        """The patterns that a name matches; where these are not all, that is reported."""
+        found = []
+        for pattern, tree in self._trees.items():
+            verdict = expressions.matches(tree, name, self._maker.steps)
+            if verdict is None:
+                self._maker.report(self._flat.place("patternProperties"), "patternProperties")
+                break
+            if verdict:
+                found.append(pattern)
+        return found
 
     def _may_be_called(self, name: str) -> bool:
         for flat in self._maker.flat(self._flat.get("propertyNames"), below(self._path, "propertyNames")):
@@ -106,7 +115,7 @@ class ObjectMaker:
 
     def _lets(self, flat: Flat, word: str, given: Any, name: str) -> bool | None:
         if word == "pattern" and (tree := tree_of(flat, word, given, self._maker.report)) is not None:
-            return expressions.matches(tree, name)
+            return expressions.matches(tree, name, self._maker.steps)
         return let_by(word, given, name)
 
     def _others(self) -> _Others | None:
@@ -126,12 +135,10 @@ class ObjectMaker:
         pattern, *more = self._patterns
         if more:
             self._maker.report(self._flat.place("patternProperties"), "patternProperties")
-        tree = tree_of(self._flat, "patternProperties", pattern, self._maker.report)
-        if (
-            tree is None
-            or "propertyNames" in self._flat.words
-            or any(expressions.matches(tree, n) for n in self._schemas)
-        ):
+        tree = self._trees.get(pattern)
+        if tree is None or "propertyNames" in self._flat.words:
+            return None
+        if any(expressions.matches(tree, name, self._maker.steps) is not False for name in self._schemas):
             return None
         body = expressions.written(tree)
         if body is None:
@@ -171,6 +178,8 @@ class ObjectMaker:
         missing = max(least - n_required, 0)
         if missing and others is None:
             raise ImpossibleSchema(self._path, "minProperties is above the properties that there can be")
+        if missing and not self._maker.rules.may_count(missing):
+            fail(self._flat.place("minProperties"), "minProperties makes the grammar too large")
         if missing > 1:  # a name may come twice, and is one property then
             self._maker.report(self._flat.place("minProperties"), "minProperties")
         if most is not None and len(pairs) > most:

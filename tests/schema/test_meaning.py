@@ -27,6 +27,11 @@ MEANING: dict[str, tuple[Any, list[str], list[str]]] = {
         ['{"a": null}', '{"a": null, "b": 1}', '{"b": 1}', "{}"],
         ['{"a": 1}', '{"b": null}', '{"b\n": 1}', '{"\\q": 1}'],
     ),
+    "more properties than one with escapes": (
+        {"properties": {'a"b': {"type": "null"}}, "additionalProperties": {"type": "integer"}},
+        ['{"a\\"b": null}', '{"a": 1}', '{"": 1}'],
+        ['{"a\\"b": 1}', '{"a\\u0022b": 1}'],
+    ),
     "bounds": ({"type": "integer", "minimum": 3, "maximum": 120}, ["3", "99", "120"], ["2", "121", "-3", "1000"]),
     "lengths": ({"type": "string", "minLength": 2, "maxLength": 3}, ['"ab"', '"abc"', '"é😀"'], ['"a"', '"abcd"']),
     "items": (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -97,8 +98,23 @@ WRONG: dict[str, tuple[Any, str]] = {
         "fewer values than minItems",
     ),
     "too many at least": ({"properties": {"a": {}}, "minProperties": 2}, "minProperties is above"),
+    "a great many at least": ({"type": "object", "minProperties": 10**8}, "minProperties makes the grammar too large"),
     "multiple of nothing": ({"type": "integer", "multipleOf": 0}, "multipleOf must be above 0"),
     "required is a text": ({"required": "a"}, "required must be an array of strings"),
+    "dependents are no names": ({"dependentRequired": {"a": [{}]}}, "dependentRequired must have arrays of strings"),
+    "dependents are a number": (
+        {"allOf": [{"dependentRequired": {"a": 5}}, {"dependentRequired": {"a": ["b"]}}]},
+        "dependentRequired must have arrays of strings",
+    ),
+    "old dependents are no names": ({"dependencies": {"a": [{}]}}, "dependencies must have arrays of strings"),
+    "alternatives of many properties": (
+        {
+            "properties": {f"p{i}": {} for i in range(2000)},
+            "anyOf": [{"required": [f"p{i}"]} for i in range(250)],
+            "allOf": [{"properties": {"a": {}}} for _ in range(900)],
+        },
+        "the schema has too many alternatives that meet",
+    ),
     "unique is a text": ({"uniqueItems": "yes"}, "uniqueItems must be true or false"),
 }
 
@@ -112,6 +128,38 @@ def test_a_schema_that_cannot_be_a_grammar_is_an_error_that_says_where(name: str
     assert raised.value.facts["param"] == "json_schema"
     assert "\n" not in raised.value.message
     assert len(raised.value.message) < 500
+
+
+def _nested_repetitions(n: int) -> str:
+    return "^" + "(" * n + "a" + "){9}" * n + "$"
+
+
+# Schemas whose conversion would take minutes to years if everything was tried, and the keyword that gives it up; None: none does.
+COSTLY: dict[str, tuple[Any, str | None]] = {
+    "repetitions of repetitions": (
+        {"patternProperties": {_nested_repetitions(40): {}}, "required": ["aaaa"]},
+        None,
+    ),
+    "two long lists": ({"oneOf": [{"enum": list(range(4000))}, {"enum": list(range(5000, 9000))}]}, None),
+    "many lists": (
+        {"oneOf": [{"anyOf": [{"const": i * 1000 + j} for j in range(100)]} for i in range(32)]},
+        "oneOf",
+    ),
+    "many patterns and names": (
+        {"patternProperties": {f"^k{i}$": {} for i in range(1500)}, "required": [f"n{i}" for i in range(1500)]},
+        "patternProperties",
+    ),
+    "far multiples": ({"type": "integer", "multipleOf": 3, "minimum": 0, "maximum": 1e300}, "multipleOf"),
+}
+
+
+@pytest.mark.parametrize("name", COSTLY)
+def test_a_schema_that_is_costly_to_look_through_is_given_up_in_time(name: str) -> None:
+    schema, keyword = COSTLY[name]
+    before = time.process_time()
+    found = convert(json.dumps(schema))
+    assert time.process_time() - before < 20
+    assert {one.keyword for one in found.unheld} == ({keyword} if keyword else set())
 
 
 def test_a_text_that_is_no_unicode_is_an_error() -> None:
