@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from heapq import nlargest
+from operator import add
 from typing import NamedTuple
 
 from shimmy.errors import ModelNotFound
@@ -12,6 +15,7 @@ from shimmy.setting import Alias
 
 DEFAULT = "default"
 _NEAREST = 3
+_COMPARED = 32
 _SCHEMES = ("hf:", "ollama:")
 
 
@@ -59,17 +63,34 @@ def id_meant(names: Sequence[Names], name: str) -> str:
     lowered = _without_scheme(name.lower())
     # A name with a separator is one of a repository, or of nothing: made safe it might be that of another model.
     own = None if "/" in name or "\\" in name else safe_name(name)
-    exact = [one.id for one in names if one.id == own]
-    other = [one.id for one in names if any(also.lower() == lowered for also in one.also)]
-    starting = [one.id for one in names if any(text.lower().startswith(lowered) for text in (one.id, *one.also))]
-    for meant in (exact, other, starting if lowered else []):
+    fitting: list[Callable[[Names], bool]] = [
+        lambda one: one.id == own,
+        lambda one: any(also.lower() == lowered for also in one.also),
+        lambda one: any(text.lower().startswith(lowered) for text in (one.id, *one.also)),
+    ]
+    for fits in fitting if lowered else fitting[:2]:
+        meant = [one.id for one in names if fits(one)]
         if len(meant) == 1:
             return meant[0]
         if meant:
             raise ModelNotFound(name, nearest=meant[:_NEAREST])
-    ids = [one.id for one in names]
-    near = difflib.get_close_matches(own or safe_name(lowered.rpartition("/")[2]), ids, n=_NEAREST, cutoff=0.5)
-    raise ModelNotFound(name, nearest=near)
+    raise ModelNotFound(name, nearest=_nearest(own or safe_name(lowered.rpartition("/")[2]), [one.id for one in names]))
+
+
+def _nearest(name: str, ids: Sequence[str]) -> list[str]:
+    """Those of ``ids`` that are most like ``name``. A comparison takes up to 0.2 ms: of a thousand few are worth it."""
+    pairs = _pairs(name)
+
+    def likeness(own: str) -> float:
+        others = _pairs(own)
+        return len(pairs & others) / (len(pairs) + len(others) or 1)
+
+    return difflib.get_close_matches(name, nlargest(_COMPARED, ids, likeness), n=_NEAREST, cutoff=0.5)
+
+
+@lru_cache(maxsize=2048)
+def _pairs(text: str) -> frozenset[str]:
+    return frozenset(map(add, text, text[1:]))
 
 
 def _without_scheme(name: str) -> str:
