@@ -120,8 +120,8 @@ def _recommended(files: Mapping[str, list[Path]], look: Look) -> Recommended:
             look.watch(path)
         return "\n".join(_read(path) for path in found) or None
 
-    said = json.loads(text("params") or "{}")
-    spoken = json.loads(text("messages") or "[]")
+    said = _parsed(text("params") or "{}")
+    spoken = _parsed(text("messages") or "[]")
     return Recommended(
         **parameters(said),
         system=text("system"),
@@ -129,6 +129,13 @@ def _recommended(files: Mapping[str, list[Path]], look: Look) -> Recommended:
         template=text("template") or text("prompt"),
         licence=text("license"),
     )
+
+
+def _parsed(text: str) -> Any:
+    r"""JSON. Raises ValueError also for half a character, "\ud800": no worker could be told it."""
+    value = json.loads(text)
+    json.dumps(value, ensure_ascii=False).encode()
+    return value
 
 
 def _read(path: Path) -> str:

@@ -42,7 +42,9 @@ def parameters(said: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _in_range(value: Any, low: float, high: float) -> Any:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    if isinstance(value, float) and not math.isfinite(value):  # a whole number may be too large to ask that
         return None
     if isinstance(low, int):
         if value != int(value):

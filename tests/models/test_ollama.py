@@ -158,3 +158,21 @@ def test_a_folder_that_cannot_be_told_to_be_a_store_is_a_folder(home: Path, tiny
     (home / "named/manifests").symlink_to("x" * 300)
     config = config_of(home, SHIMMY_MODEL_PATHS=str(home / "named"))
     assert [model.path.name for model in discover(config).found] == ["one-Q8_0.gguf"]
+
+
+def test_a_number_of_hundreds_of_digits_counts_as_unsaid(home: Path, store: Ollama, tiny: bytes) -> None:
+    store.add("m:1b", tiny, params='{"top_k": 1%s, "temperature": -1%s, "seed": 7}' % ("0" * 400, "0" * 400))  # noqa: UP031 -- braces
+    (model,) = discover(config_of(home)).found
+    assert model.recommended == Recommended(sampling=(("seed", 7),))
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [{"params": r'{"stop": ["\ud800"]}'}, {"messages": r'[{"role": "user", "content": "\udc00"}]'}],
+)
+def test_half_a_character_which_no_worker_could_be_told_is_a_fault(
+    home: Path, store: Ollama, tiny: bytes, layers: dict[str, str]
+) -> None:
+    store.add("m:1b", tiny, **layers)
+    (skipped,) = discover(config_of(home)).skipped
+    assert skipped.reason.startswith("a manifest that cannot be read: ")
