@@ -139,6 +139,7 @@ class _Talker:
         generation = Generation(
             self._services, self._model, [request], take, client=self._client, keep_alive=self._keep_alive
         )
+        generation.on_load = lambda _progress: self._stream.may_begin()
         await generation.run(self._started if first else time.monotonic())
         calls = [ToolCall(call.id or "", call.name or "", call.arguments) for call in collected.tool_calls]
         end = collected.end

@@ -163,13 +163,18 @@ class Fetcher:
         if coding not in {"identity", "gzip", "x-gzip", "deflate"}:
             raise Refused(f"the answer is packed as {coding[:40]!r}, which was not asked for")
         unpack = None if coding == "identity" else zlib.decompressobj(zlib.MAX_WBITS | 32)  # gzip or zlib by the header
-        body = bytearray()
+        body, n_taken = bytearray(), 0
         while len(body) <= self._most:
             sock.settimeout(_left(deadline))
             chunk = response.read1(_CHUNK)
             if not chunk:
+                if response.length or (unpack is not None and n_taken):  # read1 does not tell an early end
+                    raise HTTPException("the answer broke off")
                 return bytes(body), True
+            n_taken += len(chunk)
             body += chunk if unpack is None else unpack.decompress(chunk, self._most + 1 - len(body))
+            if unpack is not None and unpack.eof and len(body) <= self._most:
+                return bytes(body), not unpack.unused_data
         return bytes(body[: self._most]), False
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NewType, get_origin
 
 import shimmy.tools.builtin
 from shimmy.tools.frames import Place
@@ -58,9 +58,14 @@ def _functions(module: ModuleType) -> list[Callable[..., Any]]:
     return [
         value
         for name, value in vars(module).items()
-        if not name.startswith("_") and callable(value) and not isinstance(value, type)
+        if not name.startswith("_") and callable(value) and not _is_type(value)
         if getattr(value, "__module__", None) == module.__name__
     ]
+
+
+def _is_type(value: object) -> bool:
+    """Names of types are callable too: classes, ``Annotated[...]`` and ``NewType``."""
+    return isinstance(value, type | NewType) or get_origin(value) is not None
 
 
 def _import_file(path: Path) -> ModuleType:

@@ -6,6 +6,7 @@ Tools that hang, crash or fill their memory do so here, where they can be ended.
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import socket
 import sys
@@ -43,6 +44,7 @@ class ToolProcess:
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
+        self._pid = os.getpid()
         self._settings = ToolSettings()
         self._tools: dict[Place, dict[str, Tool]] = {}
 
@@ -58,6 +60,8 @@ class ToolProcess:
                         answer = self._load(question.place)
                     case Call():
                         answer = self._call(question)
+                if os.getpid() != self._pid:  # a copy that the tool made of this process: one answers
+                    os._exit(1)
                 self._sock.sendall(frame(answer))
 
     def _begin(self, settings: ToolSettings) -> Answer:

@@ -43,11 +43,12 @@ def test_a_file_that_is_no_model_has_its_own_status_also_with_progress(
         assert (answer.status, answer.error["code"]) == (503, "model_failed")
 
 
-def test_a_load_that_takes_long_breaks_the_silence(hanging_llama: Path) -> None:
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/api/agent"])
+def test_a_load_that_takes_long_breaks_the_silence(hanging_llama: Path, path: str) -> None:
     with serving(
         hanging_llama, limits=LIMITS._replace(silence_s=0.0), load_timeout_s=3.0, template_timeout_s=60
     ) as server:
-        stream = server.open_stream("/v1/chat/completions", ASKS["/v1/chat/completions"])
+        stream = server.open_stream(path, ASKS["/v1/chat/completions"])
         assert stream.status == 200
         assert stream.response.readline() == b":\n"
         assert "did not load within 3 s" in json.loads(stream.rest()[-1])["error"]["message"]

@@ -122,6 +122,11 @@ def thread() -> int:
     return os.getpid()
 
 
+def fork() -> str:
+    """Go on twice."""
+    return "first" if os.fork() else "second"
+
+
 def child(path: str) -> None:
     """Leave a process behind, and hang."""
     process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1e6)"])

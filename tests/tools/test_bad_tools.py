@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -102,6 +103,14 @@ def test_a_process_is_used_again_until_a_tool_leaves_something_behind(bad: Confi
     first, second, third, fourth, fifth = with_registry(bad, work)
     assert first == second == third
     assert fourth == fifth != third
+
+
+def test_a_tool_that_goes_on_twice_answers_once(bad: Config) -> None:
+    async def work(registry: ToolRegistry) -> list[Any]:
+        return [(await registry.execute(name, arguments)).result for name, arguments in calls]
+
+    calls: list[tuple[str, dict[str, Any]]] = [("fork", {}), ("calculator", {"expression": "6 * 7"})] * 3
+    assert with_registry(bad, work) == ["first", 42] * 3
 
 
 def test_one_that_hangs_does_not_delay_others(bad: Config, tmp_path: Path) -> None:

@@ -42,15 +42,17 @@ class Site(BaseHTTPRequestHandler):
             "/long": b"x" * (MOST * 3),
             "/bomb": gzip.compress(b"\0" * 50_000_000),
             "/packed": gzip.compress(b"packed"),
+            "/packed-cut": gzip.compress(b"packed")[:-9],
+            "/packed-twice": gzip.compress(b"packed") + gzip.compress(b"again"),
         }
         data = body.get(self.path, b"hello")
         self.send_response(404 if self.path == "/none" else 200)
         self.send_header("Content-Type", "text/plain; charset=latin-1")
-        if self.path in {"/bomb", "/packed"}:
+        if self.path == "/bomb" or self.path.startswith("/packed"):
             self.send_header("Content-Encoding", "gzip")
         if self.path == "/odd":
             self.send_header("Content-Encoding", "br")
-        self.send_header("Content-Length", str(len(data)))
+        self.send_header("Content-Length", str(len(data) + (self.path == "/cut")))
         self.end_headers()
         self.wfile.write(data)
 
@@ -100,6 +102,16 @@ def test_a_packed_page_is_unpacked_no_further_than_wanted(site: int) -> None:
         page = fetcher(site).get(f"http://site.test:{site}/{path}")
         assert (len(page.body), page.whole) == (MOST, False)
     assert "'br'" in refused(fetcher(site), f"http://site.test:{site}/odd")
+
+
+@pytest.mark.parametrize("path", ["cut", "packed-cut"])
+def test_an_answer_that_breaks_off_is_no_page(site: int, path: str) -> None:
+    assert "the answer broke off" in refused(fetcher(site), f"http://site.test:{site}/{path}")
+
+
+def test_a_page_packed_in_two_parts_is_not_whole(site: int) -> None:
+    page = fetcher(site).get(f"http://site.test:{site}/packed-twice")
+    assert (page.body, page.whole) == (b"packed", False)
 
 
 def test_three_redirects_are_followed(site: int) -> None:

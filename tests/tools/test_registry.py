@@ -121,8 +121,18 @@ def test_a_file_s_public_functions_are_tools(tmp_path: Path) -> None:
     path = tool_file(tmp_path, "mine", '''
 """Tools."""
 from math import sqrt
+from typing import Annotated, NewType
+
+import msgspec
 
 print("seen by nobody")
+
+Id = NewType("Id", int)
+
+class Thing(msgspec.Struct):
+    id: Id
+
+Known = Annotated[Thing, msgspec.Meta(description="One that is known.")]
 
 def _helper(x: int) -> int:
     return x + 1
