@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import os.path
 import time
@@ -22,6 +23,8 @@ from shimmy.models.spare import SpareWorker
 from shimmy.models.stamp import stamp_of
 from shimmy.types import ModelInfo, ModelStatus
 from shimmy.worker.birth import NewWorker
+
+log = logging.getLogger("shimmy.models")
 
 _FRESH_S = 2.0  # a listing this old is taken as it is
 _NEVER = -math.inf
@@ -193,10 +196,19 @@ class ModelPool:
 
     async def _scan_now(self) -> None:
         try:
-            self._catalog = await asyncio.to_thread(self._look, self._catalog if self._scanned_at != _NEVER else None)
+            first = self._scanned_at == _NEVER
+            self._catalog = await asyncio.to_thread(self._look, None if first else self._catalog)
             self._scanned_at = time.monotonic()
+            if first:
+                self._warn_of_tables()
         finally:
             self._scanning = None
+
+    def _warn_of_tables(self) -> None:
+        """Say which tables of the configuration are no model's: one that is misspelt would change nothing, and nobody would know."""
+        names = {name.lower() for entry in self._known().values() for name in (entry.id, *entry.aliases)}
+        for table in sorted(self._config.tables.keys() - names):
+            log.warning('[model."%s"] in %s names no model that is here', table, self._config.file)
 
     def _look(self, last: Catalog | None) -> Catalog:
         """What the folders hold; ``last`` where that is still so."""

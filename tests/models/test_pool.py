@@ -266,3 +266,19 @@ def test_the_default_may_come_later(pool: ModelPool, home: Path) -> None:
         assert (await pool.find("default")).entry.path == home / "models/m.gguf"
 
     run(body())
+
+
+@pytest.mark.usefixtures("pool")
+def test_a_table_that_is_no_model_s_is_said_once(home: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = home / "config.toml"
+    file.write_text('aliases = {fast = "n"}\n[model.M]\n[model.fast]\n[model.path]\n[model.misspelt]\nctx = 8\n')
+    (home / "a/path.gguf").write_bytes((home / "a/m.gguf").read_bytes())
+    pool = ModelPool(config_of(home, SHIMMY_CONFIG=str(file)))
+
+    async def body() -> None:
+        await pool.name_models(["a/path.gguf"])
+        await pool.discover()
+        await pool.discover()
+
+    run(body())
+    assert caplog.messages == [f'[model."misspelt"] in {file} names no model that is here']
