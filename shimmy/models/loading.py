@@ -50,10 +50,14 @@ async def load_worker(
             place = await room.take(entry.id, worker, command)
             return Loading(worker, place, await worker.load(place.command(command), show))
     except BaseException as error:
-        if worker is not None:
-            await worker.close()
         if place is not None:
-            place.release()
+            place.leaving = True
+        try:
+            if worker is not None:
+                await worker.close()
+        finally:  # a second unload, or one behind the time limit, cancels this, too
+            if place is not None:
+                place.release()
         if isinstance(error, TimeoutError):
             raise ModelFailed(
                 f"{entry.id} did not load within {config.load_timeout_s:g} s: set load_timeout_s higher"

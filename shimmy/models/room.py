@@ -154,9 +154,12 @@ class Room:
 
         Raises InsufficientMemory, ModelFailed where a GPU is required, and what the worker's estimate raises.
         """
-        estimated = await worker.estimate(command)
+        estimated = await _estimate(worker, command)
         self._check_gpu(estimated)
+        waits = self._turn.locked()
         async with self._turn:
+            if waits and estimated.gpus:  # others may have taken of them since
+                estimated = await _estimate(worker, command)
             return await self._take(name, worker, command, estimated)
 
     def release(self, place: Place) -> None:
@@ -169,12 +172,11 @@ class Room:
     async def _take(self, name: str, worker: WorkerClient, command: Load, seen: Estimated) -> Place:
         evicted: list[str] = []
         asked: set[str] = set()
-        if seen.room is not None and over(seen.plan.memory, {CPU: seen.room}):  # others' leaving would change nothing
-            seen = await worker.estimate(command, {CPU: seen.room}, offload=False)
         cuts = 0
         while (place := self._reserve(name, worker, seen)) is None:
             if await self._wait_for_leavers():
-                pass
+                if seen.gpus:
+                    seen = await _estimate(worker, command)
             elif (victim := next(iter(self._victims(asked)), None)) is not None:
                 if not asked:
                     await self._check_possible(worker, command, seen)
@@ -183,7 +185,7 @@ class Room:
                 if await victim.retire(f"{name} needs its memory"):
                     evicted.append(victim.name)
                 if seen.gpus:
-                    seen = await worker.estimate(command)
+                    seen = await _estimate(worker, command)
             elif cuts < _MOST_CUTS:  # more than one where other processes take memory meanwhile
                 cuts += 1
                 seen = await worker.estimate(command, self.rooms(seen), offload=not self._require_gpu)
@@ -259,6 +261,14 @@ class Room:
         raise ModelFailed(
             "require_gpu is set, and the settings keep a part of the model on the CPU: look at gpu_layers, device and n_cpu_moe"
         )
+
+
+async def _estimate(worker: WorkerClient, command: Load) -> Estimated:
+    """What the model wants, within the worker's own limit, with what is free of the GPUs now. Raises as WorkerClient.estimate."""
+    seen = await worker.estimate(command)
+    if seen.room is not None and over(seen.plan.memory, {CPU: seen.room}):  # others' leaving would change nothing
+        seen = await worker.estimate(command, {CPU: seen.room}, offload=False)
+    return seen
 
 
 def host_memory() -> Free:

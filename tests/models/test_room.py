@@ -240,6 +240,27 @@ def test_a_load_that_is_cancelled_at_any_time_gives_its_memory_back(home: Path, 
     run(body())
 
 
+def test_a_load_that_is_cancelled_twice_gives_its_memory_back(home: Path, folder: Path, hanging_llama: Path) -> None:
+    async def body() -> None:
+        house = House(home, folder)
+        stuck = ServedModel(Catalog(house.config).resolve(str(hanging_llama)), house.config, None, house.room)
+        loading = asyncio.create_task(stuck.load())
+        await until(lambda: bool(house.room.places))
+        unloads = []
+        for _ in range(3):  # each cancels the load, whose worker is still on its way out
+            unloads.append(asyncio.create_task(stuck.unload(force=True)))
+            for _ in range(3):
+                await asyncio.sleep(0)
+        await asyncio.gather(*unloads)
+        with pytest.raises(ServerBusy):
+            await loading
+        assert not house.room.places
+        await until(lambda: not psutil.Process().children())
+        await house.close()
+
+    run(body())
+
+
 def test_a_worker_that_dies_gives_its_memory_back(home: Path, folder: Path, size: int) -> None:
     async def body() -> None:
         house = House(home, folder, limit=size + MIB)
