@@ -14,6 +14,9 @@ _SPILL_SHARE = 8  # prefixes that had to leave the KV cache take at most one par
 _KEPT_SHARE = 16  # and leave one of so many to everybody else
 _GROUPS = Path("/sys/fs/cgroup")
 _OWN_GROUPS = Path("/proc/self/cgroup")
+_Names = tuple[str, str, str, str]  # of a group's limit and use, and in its memory.stat of pages of files
+_NAMES: _Names = ("memory.max", "memory.current", "inactive_file", "active_file")
+_OLD_NAMES: _Names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file", "total_active_file")
 
 
 class Bound(NamedTuple):
@@ -37,7 +40,7 @@ def spare_memory() -> int:
     """Bytes that may be taken now for what one can do without, as these prefixes are; below 0: so much is to be given back.
 
     All workers ask this before they take more, so together they do not take more than there is. What is mapped of the weights is
-    free in the machine's eyes, but each step needs it.
+    free in the eyes of the machine and its control groups, but each step needs it.
     """
     if (spare := _spare()) < 0:
         _trim()
@@ -78,15 +81,14 @@ def shared_bounds(groups: Path = _GROUPS, own_groups: Path = _OWN_GROUPS) -> Ite
         for line in own_groups.read_text().splitlines():
             _, controllers, path = line.split(":", 2)
             if not controllers:
-                yield from _bounds_in(groups, path, ("memory.max", "memory.current", "inactive_file"), machine.total)
+                yield from _bounds_in(groups, path, _NAMES, machine.total)
             elif "memory" in controllers.split(","):
-                names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-                yield from _bounds_in(groups / "memory", path, names, machine.total)
+                yield from _bounds_in(groups / "memory", path, _OLD_NAMES, machine.total)
 
 
-def _bounds_in(root: Path, path: str, names: tuple[str, str, str], total: int) -> Iterator[Bound]:
+def _bounds_in(root: Path, path: str, names: _Names, total: int) -> Iterator[Bound]:
     """Of a control group and those around it; in a container its path may be the host's, and only the root is seen."""
-    limit, current, inactive = names
+    limit, current, *files = names
     group = root / path.lstrip("/")
     for folder in (group, *group.parents):
         if not folder.is_relative_to(root):
@@ -96,16 +98,17 @@ def _bounds_in(root: Path, path: str, names: tuple[str, str, str], total: int) -
             if most < total:
                 used = int((folder / current).read_text())
                 stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-                yield Bound(
-                    most, most - used + int(stat.get(inactive, 0))
-                )  # pages of files that can be dropped are free
+                # Pages of files can be dropped, those that were read lately, too: a model's that was unloaded are among them.
+                dropped = sum(int(stat.get(name, 0)) for name in files)
+                yield Bound(most, min(most - used + dropped, most))
 
 
 def _spare() -> int:
-    machine, *others = bounds()
     mapped = getattr(psutil.Process().memory_info(), "shared", 0)  # Linux alone says it
-    spare = machine.free - mapped - machine.total // _KEPT_SHARE
-    return min([spare, *(bound.free - bound.total // _KEPT_SHARE for bound in others)])
+    spares = [bound.free - mapped - bound.total // _KEPT_SHARE for bound in shared_bounds()]
+    if (own := _own_bound()) is not None:
+        spares.append(own.free - own.total // _KEPT_SHARE)
+    return min(spares)
 
 
 def _trim() -> None:

@@ -13,16 +13,19 @@ import pytest
 from shimmy.worker.host_memory import Bound, bounds, free_memory, spill_bytes
 
 MIB = 2**20
-V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-V2 = ("memory.max", "memory.current", "inactive_file")
+V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file", "total_active_file")
+V2 = ("memory.max", "memory.current", "inactive_file", "active_file")
+Names = tuple[str, str, str, str]
 
 
-def write_group(folder: Path, names: tuple[str, str, str], limit: str, used: int, inactive: int = 0) -> None:
+def write_group(folder: Path, names: Names, limit: str, used: int, *files: int) -> None:
     """A control group as the kernel shows it."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / names[0]).write_text(f"{limit}\n")
     (folder / names[1]).write_text(f"{used}\n")
-    (folder / "memory.stat").write_text(f"anon 1\n{names[2]} {inactive}\n")
+    (folder / "memory.stat").write_text(
+        "anon 1\n" + "".join(f"{name} {size}\n" for name, size in zip(names[2:], files, strict=False))
+    )
 
 
 def groups_of(tmp_path: Path, lines: str) -> list[Bound]:
@@ -41,14 +44,12 @@ def test_the_machine_has_some() -> None:
 
 
 @pytest.mark.parametrize(("names", "line", "root"), [(V2, "0::/a/b\n", "."), (V1, "4:cpu,memory:/a/b\n", "memory")])
-def test_a_control_group_and_those_around_it_are_asked(
-    tmp_path: Path, names: tuple[str, str, str], line: str, root: str
-) -> None:
-    write_group(tmp_path / root / "a/b", names, str(400 * MIB), 300 * MIB, inactive=50 * MIB)
+def test_a_control_group_and_those_around_it_are_asked(tmp_path: Path, names: Names, line: str, root: str) -> None:
+    write_group(tmp_path / root / "a/b", names, str(400 * MIB), 300 * MIB, 50 * MIB, 20 * MIB)
     write_group(tmp_path / root / "a", names, "max" if names is V2 else str(2**63 - 4096), 500 * MIB)
     write_group(tmp_path / root, names, str(600 * MIB), 700 * MIB)
     found = groups_of(tmp_path, f"9:pids:/other\n{line}")
-    assert found == [Bound(400 * MIB, 150 * MIB), Bound(600 * MIB, -100 * MIB)]
+    assert found == [Bound(400 * MIB, 170 * MIB), Bound(600 * MIB, -100 * MIB)]
 
 
 def test_in_a_container_that_does_not_see_the_hosts_groups_its_own_is_the_root(tmp_path: Path) -> None:
