@@ -14,10 +14,11 @@ from shimmy.types import ContextParams, ModelParams
 from shimmy.worker.protocol import DraftFile, Load
 
 _MAX_STEP_S = 0.1  # the longest step while others decode
+_LONGEST_HEADER = 128 * 2**20  # that is read whole, and whose outline goes to the worker in one frame
 
 
 class Examined(NamedTuple):
-    """A model file that was found good. ``outline``: models/outline.py; None: of a model in several files."""
+    """A model file that was found good. ``outline``: models/outline.py; None: of a model in several files, or of a vast header."""
 
     metadata: ModelMetadata
     outline: bytes | None
@@ -26,7 +27,8 @@ class Examined(NamedTuple):
 def examine(path: Path) -> Examined:
     """Check the model at ``path`` (models/check.py) and take its outline. Raises InvalidModelFile."""
     header, metadata = checked(path)
-    return Examined(metadata, outline_of(path, header) if metadata.split_count <= 1 else None)
+    outlined = metadata.split_count <= 1 and header.tensors_end <= _LONGEST_HEADER
+    return Examined(metadata, outline_of(path, header) if outlined else None)
 
 
 def load_command(

@@ -109,19 +109,27 @@ def gpus() -> list[DeviceFree]:
 @contextlib.contextmanager
 def _file(command: Load) -> Iterator[Path]:
     """The model's file, or one that is as long and holds nothing but the outline: a hole in place of the weights."""
-    if command.outline is None:
-        yield Path(command.path)
-        return
-    if hasattr(os, "memfd_create"):
+    with contextlib.ExitStack() as stack:
+        path = Path(command.path)
+        if command.outline is not None:
+            with contextlib.suppress(OSError):  # forbidden here, or files may not be so long: the model's own does, too
+                path = stack.enter_context(_hollow(command.outline, len(command.outline) + command.size_bytes))
+        yield path
+
+
+@contextlib.contextmanager
+def _hollow(outline: bytes, size: int) -> Iterator[Path]:
+    """A file of ``size`` bytes that begins with ``outline``. Raises OSError."""
+    if hasattr(os, "memfd_create") and Path("/proc/self/fd").is_dir():
         with os.fdopen(os.memfd_create("outline"), "wb", buffering=0) as file:
-            file.write(command.outline)
-            file.truncate(len(command.outline) + command.size_bytes)
+            file.write(outline)
+            file.truncate(size)
             yield Path(f"/proc/self/fd/{file.fileno()}")
         return
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "outline.gguf"
-        path.write_bytes(command.outline)
-        os.truncate(path, len(command.outline) + command.size_bytes)
+        path.write_bytes(outline)
+        os.truncate(path, size)
         yield path
 
 

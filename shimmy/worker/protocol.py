@@ -57,7 +57,7 @@ class Load(msgspec.Struct, frozen=True, array_like=True, tag="load"):
     reasoning_budget    most tokens that an answer thinks where its request does not say; -1: no limit
     cache_ram           most bytes of the host's memory for prefixes that had to leave the KV cache
     draft               the model that guesses for this one
-    outline             the file without weights and vocabulary (models/outline.py), which is how large ``file_size`` says with its
+    outline             the file without weights and vocabulary (models/outline.py), which is as large as ``size_bytes`` says with its
                         weights; None: the file itself is looked at
     architecture, n_vocab    as the file has them; 0: not known
     size_bytes          of the file, or of all parts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from shimmy.errors import InsufficientMemory, InvalidRequest
 from shimmy.models.launch import examine
 from shimmy.types import CPU
+from shimmy.worker.estimate import Estimator
 from shimmy.worker.protocol import Load
 from tests.worker.running import load_command, run, started
 
@@ -50,6 +52,27 @@ def test_it_is_what_llama_cpp_then_has(kind: str, n_ctx: int, request: pytest.Fi
             assert part.weights == pytest.approx(sum(row.model for row in rows), rel=0.05)
 
     run(body())
+
+
+def test_where_no_hollow_file_may_be_made_the_model_s_own_serves(
+    tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = outlined(tiny_llama, n_ctx=512)
+
+    def refuse(*_: Any) -> None:
+        raise PermissionError(errno.EACCES, "no")
+
+    def measured() -> Any:
+        estimator = Estimator(command)
+        try:
+            return estimator.measure(command.model, 512)
+        finally:
+            estimator.close()
+
+    usual = measured()
+    monkeypatch.setattr("os.memfd_create", refuse, raising=False)
+    monkeypatch.setattr("tempfile.TemporaryDirectory", refuse)
+    assert measured() == usual
 
 
 def test_a_model_in_no_outline_is_estimated_from_its_file(tiny_llama: Path) -> None:
