@@ -13,7 +13,7 @@ from shimmy.schema.disjoint import excludes, made_types
 from shimmy.schema.document import Document, below
 from shimmy.schema.errors import ImpossibleSchema, fail
 from shimmy.schema.expressions import Steps
-from shimmy.schema.flat import Flat, flat_of, merge
+from shimmy.schema.flat import Flat, flat_of, merge, settled
 from shimmy.schema.keywords import COMBINING, NEVER_HELD, OF_TYPE, known_words
 from shimmy.schema.numbers import numeric_expression
 from shimmy.schema.objects import ObjectMaker
@@ -29,7 +29,7 @@ _MAX_ALTERNATIVES = 256
 _MAX_COMPARED = 32
 _MAX_COMPARING = 1000  # visits
 _MAX_COMPARISONS = 100_000
-_MAX_MERGED = 1_000_000  # entries of keywords
+_MAX_MERGED = 300_000  # entries of keywords
 _MAX_STEPS = 300_000
 _MAX_LISTED = 5000
 
@@ -122,16 +122,19 @@ class _Converter:
             target = self.document.target(words["$ref"], path)
             if id(target) in passed:
                 fail(path, "$ref leads to itself")
-            found = self._both(found, self.flat(target, str(words["$ref"]), passed | {id(target)}), path)
+            found = self._both(found, self._part(target, str(words["$ref"]), passed | {id(target)}), path)
         for at, part in enumerate(words.get("allOf", ())):
-            found = self._both(found, self.flat(part, below(path, "allOf", at), passed), path)
+            found = self._both(found, self._part(part, below(path, "allOf", at), passed), path)
         for word in ("anyOf", "oneOf"):
             if word in words:
-                ways = [self.flat(part, below(path, word, at), passed) for at, part in enumerate(words[word])]
+                ways = [self._part(part, below(path, word, at), passed) for at, part in enumerate(words[word])]
                 found = (
                     self._one_of(found, ways, path) if word == "oneOf" else self._both(found, list(chain(*ways)), path)
                 )
         return found
+
+    def _part(self, schema: Any, path: str, passed: frozenset[int]) -> list[Flat]:
+        return [settled(flat) for flat in self.flat(schema, path, passed)]
 
     def _visit(self, path: str) -> None:
         self._visits += 1

@@ -64,6 +64,20 @@ def flat_of(words: dict[str, Any], path: str) -> Flat:
     return Flat(path, words, dict.fromkeys(words, path))
 
 
+def settled(flat: Flat) -> Flat:
+    """The same as a part of another schema: what it has not evaluated is known, since the schema around it does not count for that."""
+    words, places = dict(flat.words), dict(flat.places)
+    old = isinstance(words.get("items"), list)
+    for word, instead in (
+        ("unevaluatedProperties", "additionalProperties"),
+        ("unevaluatedItems", "additionalItems" if old else "items"),
+    ):
+        if word in words:
+            words.setdefault(instead, words.pop(word))
+            places.setdefault(instead, flat.place(word))
+    return Flat(flat.path, words, places) if words != flat.words else flat
+
+
 _HIGHEST = ("minimum", "exclusiveMinimum", "minLength", "minItems", "minContains", "minProperties")
 _LOWEST = ("maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxContains", "maxProperties")
 _BOTH = ("propertyNames", "unevaluatedProperties", "unevaluatedItems")
@@ -146,6 +160,10 @@ def _merge_properties(one: Flat, other: Flat, words: dict[str, Any], report: Rep
             report(flat.place("additionalProperties"), "additionalProperties")
         return True
 
+    for patterns, more in ((one, other), (other, one)):
+        apart = patterns.get("patternProperties", {}).keys() - more.get("patternProperties", {}).keys()
+        if apart and more.get("additionalProperties", True) is not True:
+            report(more.place("additionalProperties"), "additionalProperties")
     names: Iterable[str] = {**one.get("properties", {}), **other.get("properties", {})}
     words["properties"] = {name: all_of(of(one, name), of(other, name)) for name in names}
     given = [flat.words["additionalProperties"] for flat in (one, other) if "additionalProperties" in flat.words]

@@ -32,6 +32,20 @@ MEANING: dict[str, tuple[Any, list[str], list[str]]] = {
         ['{"a\\"b": null}', '{"a": 1}', '{"": 1}'],
         ['{"a\\"b": 1}', '{"a\\u0022b": 1}'],
     ),
+    "what a part has not evaluated": (
+        {
+            "type": "object",
+            "properties": {"a": {"maximum": 9}},
+            "allOf": [{"unevaluatedProperties": {"type": "integer"}, "properties": {"b": {}}}],
+        },
+        ['{"a": 1}', '{"b": null}'],
+        ['{"a": 1.5}', '{"a": null}', '{"a": 10}'],
+    ),
+    "what is not evaluated beside a part": (
+        {"$ref": "#/$defs/a", "unevaluatedProperties": False, "$defs": {"a": {"properties": {"a": {"type": "null"}}}}},
+        ['{"a": null}', "{}"],
+        ['{"b": null}', '{"a": 1}'],
+    ),
     "bounds": ({"type": "integer", "minimum": 3, "maximum": 120}, ["3", "99", "120"], ["2", "121", "-3", "1000"]),
     "lengths": ({"type": "string", "minLength": 2, "maxLength": 3}, ['"ab"', '"abc"', '"é😀"'], ['"a"', '"abcd"']),
     "items": (
