@@ -38,6 +38,18 @@ def test_what_fits_is_told_by_device(call: Call, tiny_llama: Path) -> None:
     assert cpu["total"] == sum(cpu[part] for part in ("weights", "kv_cache", "compute", "other")) < cpu["room"]
 
 
+def test_the_model_s_own_table_counts(
+    call: Call, tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text(f'[model."{tiny_llama.stem}"]\nctx = 512\n')
+    monkeypatch.setenv("SHIMMY_CONFIG", str(file))
+    plan = json.loads(call("show", str(tiny_llama), "--fit", "--json")[1])["fit"]
+    assert (plan["context"], plan["why_context"]) == (512, f"ctx is 512 (its table of the file {file})")
+    assert plan["devices"][0]["kv_cache"] == 512 * 256
+    assert json.loads(call("show", str(tiny_llama), "--fit", "--ctx", "700", "--json")[1])["fit"]["context"] == 700
+
+
 def test_a_limit_cuts_the_context_or_is_too_little(call: Call, long_llama: Path) -> None:
     code, out, _ = call("show", str(long_llama), "--fit", "--memory-limit", "60")
     assert code == 0
