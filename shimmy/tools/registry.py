@@ -191,7 +191,7 @@ async def _call(source: ToolSource, name: str, arguments: bytes, deadline_s: flo
 def _as_json(name: str, arguments: Mapping[str, Any] | bytes | str) -> bytes:
     if isinstance(arguments, Mapping):
         try:
-            arguments = json.dumps(dict(arguments), allow_nan=False)
+            arguments = json.dumps(dict(arguments), allow_nan=False, ensure_ascii=False)
         except (TypeError, ValueError, RecursionError) as error:
             raise InvalidRequest(f"invalid arguments of {name}: no JSON: {error}", param="arguments") from None
     data = arguments.encode("utf-8", "surrogatepass") if isinstance(arguments, str) else arguments

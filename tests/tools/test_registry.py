@@ -89,6 +89,7 @@ def test_a_result_is_its_value_itself() -> None:
         ({"expression": float("nan")}, "arguments"),
         ({"expression": object()}, "arguments"),
         ('{"expression": "\ud800"}', "arguments"),
+        ({"expression": "\ud800"}, "arguments"),
         (b" " * (MAX_ARGUMENTS + 1), "arguments"),
     ],
 )
@@ -97,6 +98,12 @@ def test_wrong_arguments_are_refused_with_their_place(arguments: Any, param: str
     assert isinstance(error, InvalidRequest)
     assert error.message.startswith("invalid arguments of calculator: ")
     assert error.facts["param"] == param
+
+
+def test_arguments_are_as_long_as_they_are_in_utf_8() -> None:
+    text = "語" * (MAX_ARGUMENTS // 4)
+    result = call(config_of(), "json_query", {"data": text, "query": "length(@)"})
+    assert (result.result, result.error) == (len(text), None)
 
 
 def test_data_that_is_nested_too_deep_is_refused() -> None:
