@@ -112,13 +112,17 @@ def load(command: Load, send: Callable[[Report], None]) -> tuple[LoadedModel, Lo
     return loaded, Loaded(model.facts, context_facts, n_ctx, chat is not None, load_ms, notes, about, guessing)
 
 
+_ADDRESSES = 2**28
+"""Bytes of a limited address space for the threads that come with a context: 8 MiB of stack and 64 of heap for each of a few."""
+
+
 def estimate(command: Estimate) -> Estimated:
     """What a load would take, made to fit where that is asked for. Raises InsufficientMemory, InvalidRequest."""
     room = own_room()
     return Estimated(
         _plan(command.load, command.room, offload=command.offload),
         gpus(),
-        None if room is None else int(room * (1.0 - RESERVE)),  # stacks and pieces of the heap count against it, too
+        None if room is None else max(int(room * (1.0 - RESERVE)) - _ADDRESSES, 0),
     )
 
 
