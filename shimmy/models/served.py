@@ -53,6 +53,7 @@ class ServedModel:
         self.keeping = Keeping(self._expire)
         self._named = False
         self._options: Mapping[str, Value] = NOTHING  # what loads by hand said
+        self._proven: Mapping[str, Value] = NOTHING  # the last with which one went well
         self.settings = OwnSettings.of(config, entry)
         self._adopt(NOTHING)
         self._unloads = 0  # under way
@@ -182,7 +183,7 @@ class ServedModel:
         not load with them it has those of before; InvalidRequest is raised where they are why.
         """
         await self._enter()
-        before, wanted = self._options, self._options
+        wanted = self._options
         while options:
             wanted = {**self._options, **options}
             same = OwnSettings.of(self._base, self.entry, wanted).loads_like(self.settings)
@@ -195,14 +196,19 @@ class ServedModel:
             self.keeping.say(None)
         self._residence.failures.forget()
         try:
-            return (await self._residence.ready_with(self.entry, self.config)).loaded
+            ready = await self._residence.ready_with(self.entry, self.config)
+        except asyncio.CancelledError:
+            if options and (loading := self._residence.loading) is not None:  # it goes on without who has asked for it
+                loading.add_done_callback(lambda task: self._note_unattended(task, wanted))
+            raise
         except (ModelFailed, InsufficientMemory, WorkerDied) as error:
-            if options and self._options is wanted:  # nobody is to find the model broken by them
-                self._residence.failures.forget()
-                self._adopt(before)
+            if options:
+                self._take_back(wanted)
             if options and isinstance(error, SettingsFailed):
                 raise InvalidRequest(error.message) from None
             raise
+        self._proven = wanted
+        return ready.loaded
 
     async def retire(self, why: str) -> bool:
         """Unload it, if it is idle; who asks for it meanwhile waits, and loads it again. Whether it was unloaded.
@@ -230,6 +236,7 @@ class ServedModel:
             if self._retiring is not None:
                 await asyncio.wait([self._retiring])
             self._residence.failures.note_unload()
+            self._proven = NOTHING
             self._adopt(NOTHING)
             if not self._closed:
                 await self.admission.wait_idle()  # those that have just failed are still on their way out
@@ -276,6 +283,21 @@ class ServedModel:
         self.admission.resize(places=config.parallel + max(1, config.parallel // _AHEAD), queue=config.queue)
         usual = FOREVER if self._named else ON_DEMAND_S
         self.keeping.set(usual if config.keep_alive is None else config.keep_alive, pinned=self.settings.own.pin)
+
+    def _take_back(self, options: Mapping[str, Value]) -> None:
+        """They did not work: nobody is to find the model broken by them."""
+        if self._options is options:
+            self._residence.failures.forget()
+            self._adopt(self._proven)
+
+    def _note_unattended(self, load: asyncio.Task[ReadyModel], options: Mapping[str, Value]) -> None:
+        """A load with these has ended, and who has asked for it is gone."""
+        if load.cancelled():
+            return
+        if load.exception() is None:
+            self._proven = options
+        else:
+            self._take_back(options)
 
     async def _exchange(self, options: Mapping[str, Value]) -> None:
         """Let all who are at work finish, end the worker, and have other settings for the next."""

@@ -285,6 +285,29 @@ def test_an_unload_forgets_why_a_load_failed(tiny_llama: Path, home: Path) -> No
     run(body())
 
 
+@pytest.mark.parametrize("ends", ["both", "gone"])
+def test_settings_that_do_not_work_are_not_kept_also_where_two_say_them_or_nobody_waits(
+    tiny_llama: Path, home: Path, ends: str
+) -> None:
+    config = config_of(home, SHIMMY_CTX="512", SHIMMY_THREADS="1")
+    model = ServedModel(Catalog(config).resolve(str(tiny_llama)), config)
+
+    async def body() -> None:
+        loads = [asyncio.create_task(model.load({"chat_template": home / "none.jinja"})) for _ in range(2)]
+        if ends == "gone":
+            await asyncio.sleep(0)
+            for load in loads:
+                load.cancel()
+        await asyncio.gather(*loads, return_exceptions=True)
+        await until(lambda: model.status != "loading")
+        assert (model.status, model.failure) == ("available", None)
+        async with model.visit():
+            assert model.config.chat_template is None
+        await model.close()
+
+    run(body())
+
+
 def test_a_worker_that_hangs_in_a_step_is_ended(model: ServedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     async def body() -> None:
         monkeypatch.setattr(heartbeat, "_EVERY_S", 0.001)
