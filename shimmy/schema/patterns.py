@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from string import hexdigits
 
 from shimmy.schema.characters import ALL, LAST, Ranges, ranges_of, without
 from shimmy.schema.expressions import Characters, Choice, Node, Repeat, Row
@@ -104,7 +105,13 @@ class _Reader:
         if char != "{" or end < 0:
             return None
         low, comma, high = self._text[self._at + 1 : end].partition(",")
-        if not low.isdecimal() or (high and not high.isdecimal()) or len(low) > 6 or len(high) > 6:
+        if (
+            not (low + high).isascii()
+            or not low.isdecimal()
+            or (high and not high.isdecimal())
+            or len(low) > 6
+            or len(high) > 6
+        ):
             return None
         self._at = end + 1
         least, most = int(low), int(high) if high else None if comma else int(low)
@@ -206,10 +213,9 @@ class _Reader:
             digits, after = self._text[self._at : self._at + n], self._at + n
         if not digits or len(digits) > 6 or (after - self._at == n and len(digits) < n):
             raise PatternError("an escape has too few digits")
-        try:
-            code = int(digits, 16)
-        except ValueError:
-            raise PatternError("an escape has digits that are none") from None
+        if not set(digits) <= set(hexdigits):
+            raise PatternError("an escape has digits that are none")
+        code = int(digits, 16)
         self._at = after
         if code > LAST or 0xD800 <= code < 0xE000:
             raise PatternUnheld

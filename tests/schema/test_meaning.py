@@ -80,6 +80,7 @@ MEANING: dict[str, tuple[Any, list[str], list[str]]] = {
     "pattern inside": ({"type": "string", "pattern": "b+"}, ['"b"', '"abba"'], ['"a"']),
     "pattern from the start": ({"type": "string", "pattern": "^https?://"}, ['"http://x"', '"https://"'], ['"ftp://"']),
     "pattern to the end": ({"type": "string", "pattern": r"\.txt$"}, ['"a.txt"'], ['"a.txt.gz"', '"atxt"']),
+    "a brace with other digits": ({"type": "string", "pattern": "^a{٣}$"}, ['"a{٣}"'], ['"aaa"']),
     "dot": ({"type": "string", "pattern": "^.$"}, ['"é"'], ['"""', '"\\"', '"ab"', '"\n"']),
     "escapes": (
         {"type": "string", "pattern": r'^["\\\n/]\/$'},

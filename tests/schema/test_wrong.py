@@ -63,6 +63,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     "nothing repeated": ({"type": "string", "pattern": "*a"}, "there is nothing to repeat"),
     "backward range": ({"type": "string", "pattern": "[z-a]"}, "a range ends before it begins"),
     "open class": ({"type": "string", "pattern": "[a-"}, "it ends too early"),
+    "an escape with a sign": ({"type": "string", "pattern": "^\\x+1$"}, "an escape has digits that are none"),
     "a lone end": ({"type": "string", "pattern": "a\\"}, "it ends too early"),
     "deep": ('{"anyOf":[' * 5000, "nests deeper than 100"),
     "deep by references": (
