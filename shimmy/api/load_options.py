@@ -14,6 +14,7 @@ from shimmy.model_settings import MODEL_SETTINGS
 from shimmy.setting import LARGEST_FLOAT, AdapterFile, Value
 
 _RENAMED = {"context_length": "ctx"}
+_OF_THE_SERVER = ("chat_template", "draft_model", "load_timeout_s", "template_timeout_s")
 
 
 class LoraChoice(msgspec.Struct, frozen=True):
@@ -110,16 +111,18 @@ class LoadOptions(msgspec.Struct, kw_only=True):
     mirostat_eta: float | None = None
     seed: int | None = None
     chat_template: Any = None
+    draft_model: Any = None
+    load_timeout_s: Any = None
+    template_timeout_s: Any = None
 
     def options(self, adapters: Sequence[AdapterFile]) -> dict[str, Value]:
         """By the names of MODEL_SETTINGS. ``adapters``: those that may be named. Raises InvalidRequest naming the field.
 
         A client may be on another machine: it names no files.
         """
-        if self.chat_template is not None:
-            raise InvalidRequest(
-                "chat_template: only the server's configuration sets it: leave it out", param="chat_template"
-            )
+        for field in _OF_THE_SERVER:
+            if getattr(self, field) is not None:
+                raise InvalidRequest(f"{field}: only the server's configuration sets it: leave it out", param=field)
         options: dict[str, Value] = {}
         for field in LoadOptions.__struct_fields__:
             given = getattr(self, field)

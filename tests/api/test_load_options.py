@@ -80,6 +80,8 @@ def test_a_load_pins_and_says_how_long_and_an_unload_ends_that(loader: Running) 
         ({"stop": [""]}, "stop"),
         ({"system": ""}, "system"),
         ({"chat_template": "/etc/passwd"}, "chat_template"),
+        ({"draft_model": "/etc/passwd"}, "draft_model"),
+        ({"load_timeout_s": 1}, "load_timeout_s"),
         ({"lora": [{"name": "/etc/passwd"}]}, "lora[0].name"),
         ({"lora": "/etc/passwd"}, "lora"),
         ({"flash_attn": "off", "type_v": "q8_0"}, None),
