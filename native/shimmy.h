@@ -29,7 +29,7 @@ extern "C" {
 
 /* cdef begin */
 // Raised with every change of what stands between these marks: Python refuses a library that was built before it.
-#define SHIMMY_ABI_VERSION 5
+#define SHIMMY_ABI_VERSION 6
 
 #define SHIMMY_OK 0
 #define SHIMMY_E_INVALID 1    // an argument out of its range

@@ -24,7 +24,7 @@ from shimmy.errors import (
     TemplateFailed,
 )
 
-ABI_VERSION = 5
+ABI_VERSION = 6
 LOG_NOTHING = 5
 LOG_INFO = 2
 
