@@ -54,7 +54,7 @@ def test_a_model_of_the_hub_is_pulled_listed_and_nothing_else_is_said_or_kept(hu
     (listed,) = json.loads(hub("list", "--json").out)["models"]
     assert (listed["id"], listed["source"]) == ("tiny-q8_0", "store")
     assert listed["pulled_from"] == "hf:org/repo:tiny-Q8_0.gguf"
-    assert "hf:org/repo:tiny-Q8_0.gguf" in hub("list").out
+    assert "hf:org/repo:tiny-Q8_0.gguf" in hub("show", "tiny-q8_0").out
 
 
 @pytest.mark.parametrize("stored", [True, False])

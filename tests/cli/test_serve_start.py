@@ -8,6 +8,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -16,6 +17,7 @@ import pytest
 
 from tests.cli.running import TIMEOUT_S, Shimmy, said
 from tests.cli.served import serving
+from tests.worker.damage import with_a_token_twice
 
 
 def test_the_address_is_all_there_is_on_stdout(shimmy: Shimmy, tiny_llama: Path) -> None:
@@ -58,25 +60,24 @@ def test_a_log_of_json_stays_one(shimmy: Shimmy, tiny_llama: Path) -> None:
 
 
 @pytest.fixture
-def truncated(tmp_path: Path, tiny_llama: Path) -> Path:
+def broken(tmp_path: Path, tiny_llama: Path) -> Path:
     """A model that can be named and not loaded."""
-    file = tmp_path / "truncated.gguf"
-    file.write_bytes(tiny_llama.read_bytes()[:-1000])
-    return file
+    with_a_token_twice(tiny_llama, tmp_path / "broken.gguf")
+    return tmp_path / "broken.gguf"
 
 
-def test_a_load_that_fails_is_said_once_and_in_the_log(shimmy: Shimmy, truncated: Path) -> None:
-    with serving(shimmy, "--model", truncated, "--log-format", "json") as server:
-        *_, last = server.until("loading truncated failed")
+def test_a_load_that_fails_is_said_once_and_in_the_log(shimmy: Shimmy, broken: Path) -> None:
+    with serving(shimmy, "--model", broken, "--log-format", "json") as server:
+        *_, last = server.until("loading broken failed")
         assert json.loads(last)["level"] == "warning"
         server.process.send_signal(signal.SIGTERM)
         assert server.end() == 0
         rest = [json.loads(line)["message"] for line in server.rest[1].splitlines()]
-        assert not any("truncated.gguf" in message for message in rest)
+        assert not any("broken.gguf" in message for message in rest)
 
 
-def test_a_server_whose_stderr_is_closed_serves(shimmy: Shimmy, truncated: Path) -> None:
-    with serving(shimmy, "--model", truncated) as server:
+def test_a_server_whose_stderr_is_closed_serves(shimmy: Shimmy, broken: Path) -> None:
+    with serving(shimmy, "--model", broken) as server:
         assert server.process.stderr is not None
         server.process.stderr.close()
         connection = server.connect()
@@ -104,10 +105,15 @@ def test_a_model_that_there_is_not_ends_it_at_once(shimmy: Shimmy, name: str, me
     assert message in said(shimmy("serve", "--port", "0", "--model", name), 1)
 
 
-def test_a_file_that_is_no_model_ends_it_at_once(shimmy: Shimmy) -> None:
-    broken = shimmy.folder / "broken.gguf"
-    broken.write_bytes(b"GGUF, but not really")
-    assert "broken.gguf" in said(shimmy("serve", "--port", "0", "--model", broken), 1)
+@pytest.mark.parametrize(
+    "contents", [lambda _: b"GGUF, but not really", lambda model: model[:-1000]], ids=["no model", "cut short"]
+)
+def test_a_file_that_is_no_model_ends_it_at_once(
+    shimmy: Shimmy, tiny_llama: Path, contents: Callable[[bytes], bytes]
+) -> None:
+    file = shimmy.folder / "file.gguf"
+    file.write_bytes(contents(tiny_llama.read_bytes()))
+    assert "file.gguf" in said(shimmy("serve", "--port", "0", "--model", file), 1)
 
 
 def test_a_chat_template_that_there_is_not_is_wrong_usage(shimmy: Shimmy, tiny_llama: Path) -> None:
