@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.api.serving import ENDLESS, ENDLESS_CTX, Running, Stream, serving
-from tests.cli.running import Shimmy
+from tests.cli.running import TIMEOUT_S, Shimmy
 from tests.cli.served import Served
 from tests.cli.served import serving as served_process
 
@@ -171,7 +172,7 @@ def test_64_steps_go_on_behind_a_kill_with_no_finished_step_done_again(shimmy: S
         result = {"sum": f"${{steps.s{at - 8}.result.n}}", "n": at} if before else {"n": at}
         steps.append({**tool(f"s{at}", "note", file=str(notes), text=f"s{at}", result=result), "depends_on": before})
     workflow = {"steps": steps, "outputs": [f"s{at}" for at in range(64)]}
-    shimmy.environ["SHIMMY_TOOL_FILES"] = str(TOOLS)
+    shimmy.environ |= {"SHIMMY_TOOL_FILES": str(TOOLS), "SHIMMY_TOOL_TIMEOUT_S": str(TIMEOUT_S)}
     finished: set[str] = set()
     with served_process(shimmy) as served:
         connection = served.post({"workflow": workflow, "stream": True}, EXECUTE)
@@ -179,6 +180,7 @@ def test_64_steps_go_on_behind_a_kill_with_no_finished_step_done_again(shimmy: S
         run = response.headers["X-Run-Id"]
         while len(finished) < 27:
             line = response.readline()
+            assert line, "the run ended before it was killed"
             if line.startswith(b"data: ") and (event := json.loads(line[6:]))["type"] == "step_finished":
                 finished.add(event["step"])
         served.process.kill()
@@ -193,8 +195,9 @@ def test_64_steps_go_on_behind_a_kill_with_no_finished_step_done_again(shimmy: S
     done_before = set(notes.read_text().split())
     assert finished <= done_before < {f"s{at}" for at in range(64)}
     with served_process(shimmy) as served:
+        deadline = time.monotonic() + TIMEOUT_S
         while (found := _get(served, f"{RUNS}/{run}"))["status"] in {"running", "interrupted"}:
-            pass
+            assert time.monotonic() < deadline, found
     assert found["status"] == "completed", found["error"]
     assert found["outputs"]["s63"] == {"sum": 55, "n": 63}
     times = Counter(notes.read_text().split())
