@@ -17,8 +17,13 @@ _STEP = 256  # llama.cpp rounds contexts up to a multiple of it
 class Measure(Protocol):
     """Estimates the memory of a model (worker/estimate.py)."""
 
-    facts: ModelFacts
-    embeds: bool
+    @property
+    def facts(self) -> ModelFacts:
+        """What the file says of the model."""
+
+    @property
+    def embeds(self) -> bool:
+        """It makes embeddings only."""
 
     def measure(self, model: ModelParams, n_ctx: int) -> list[DeviceMemory]:
         """Bytes on each device with ``n_ctx`` cells."""

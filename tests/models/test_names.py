@@ -126,5 +126,7 @@ def test_of_a_thousand_models_few_are_compared_with_an_unknown_name(monkeypatch:
     names = [Names(f"model-{number}b-instruct-q8_0", ()) for number in range(1000)] + NAMES
     with pytest.raises(ModelNotFound) as caught:
         id_meant(names, "qwen-0.6b-q8_0")
-    assert caught.value.facts["nearest"][0] == "qwen3-0.6b-q8_0"
+    nearest = caught.value.facts["nearest"]
+    assert isinstance(nearest, list)
+    assert nearest[0] == "qwen3-0.6b-q8_0"
     assert sum(compared) <= 100

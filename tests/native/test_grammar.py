@@ -89,7 +89,7 @@ def test_testing_the_likeliest_draws_what_a_mask_of_all_would(llama: Model, para
                 ) as s:
                     work = array("f", row.tobytes())
                     drawn.append(s.sample(work)[0])
-                    n_refused += not masked and np.isneginf(np.frombuffer(work, np.float32)).any()
+                    n_refused += not masked and bool(np.isneginf(np.frombuffer(work, np.float32)).any())
         assert drawn[0] == drawn[1]
     assert n_allowed > 40
     assert n_refused > 20

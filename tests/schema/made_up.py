@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
@@ -33,7 +34,7 @@ def made_up(random: Random) -> dict[str, Any]:
 
 
 def _schema(random: Random, depth: int) -> Any:
-    kinds = [_small, _number, _string, _values]
+    kinds: list[Callable[[Random, int], Any]] = [_small, _number, _string, _values]
     if depth:
         kinds += [_object, _object, _array, _combination]
     return random.choice(kinds)(random, depth)
