@@ -8,7 +8,7 @@ import pytest
 
 from shimmy.commands import banner
 from shimmy.commands.serving import _load, _start_up
-from shimmy.models import served
+from shimmy.models import loading
 from shimmy.models.launch import Examined, examine
 from tests.api.serving import serving
 
@@ -21,7 +21,7 @@ def test_a_bug_in_a_load_leaves_the_server_and_the_other_models_alone(
             raise RuntimeError("a bug")
         return examine(path)
 
-    monkeypatch.setattr(served, "examine", failing)
+    monkeypatch.setattr(loading, "examine", failing)
     with serving(tiny_llama, tiny_swa) as server:
         first, second = server.server.services.pool.served
         server.call(_load([first, second]))

@@ -23,7 +23,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def lines(home: Path, name: str | None, capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
-    assert show.run(config_of(home), {"MODEL": name, "--json": False}) == 0
+    assert show.run(config_of(home), {"MODEL": name, "--json": False, "--fit": False}) == 0
     out, err = capsys.readouterr()
     assert err == ""
     return {line.split("  ")[0].rstrip(): line.split("  ", 1)[1].strip() for line in out.splitlines()}
@@ -44,7 +44,7 @@ def test_a_model_is_shown_as_its_file_describes_it(home: Path, capsys: pytest.Ca
 
 def test_json_has_all_of_it(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write_llama(home / "models/a.gguf")
-    assert show.run(config_of(home), {"MODEL": None, "--json": True}) == 0
+    assert show.run(config_of(home), {"MODEL": None, "--json": True, "--fit": False}) == 0
     shown = json.loads(capsys.readouterr().out)
     assert set(shown) == {"model", "metadata", "files", "recommended"}
     assert shown["model"]["id"] == "a"
@@ -80,6 +80,6 @@ def test_a_model_with_parts_missing_is_shown_with_what_is_missing(
 def test_what_is_no_model_is_an_error(home: Path) -> None:
     (home / "text.gguf").write_text("text")
     with pytest.raises(InvalidModelFile):
-        show.run(config_of(home), {"MODEL": "./text.gguf", "--json": True})
+        show.run(config_of(home), {"MODEL": "./text.gguf", "--json": True, "--fit": False})
     with pytest.raises(ModelNotFound):
-        show.run(config_of(home), {"MODEL": "nothing", "--json": True})
+        show.run(config_of(home), {"MODEL": "nothing", "--json": True, "--fit": False})
