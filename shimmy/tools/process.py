@@ -99,6 +99,7 @@ class ToolProcess:
             error = _in_words(raised)
             spent = not isinstance(raised, Exception)
         finally:
+            _flush()
             _end_after(0)
         elapsed_ms = (time.perf_counter() - started) * 1e3
         spent = spent or threading.active_count() > 1  # what it left running would disturb the next call
@@ -119,6 +120,13 @@ def _in_words(error: BaseException) -> str:
     words = said if said and isinstance(error, _OWN_WORDS) else f"{kind}: {said}" if said else kind
     words = words.encode("utf-8", "replace").decode()  # half characters could not be sent
     return words if len(words) <= _LONGEST else words[:_LONGEST] + "…"
+
+
+def _flush() -> None:
+    """Let go what a tool has printed: with the answer this process may be ended."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(BaseException):  # a tool may have put anything there
+            stream.flush()
 
 
 def _end_after(seconds: float) -> None:
