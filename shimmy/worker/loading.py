@@ -122,7 +122,7 @@ def estimate(command: Estimate) -> Estimated:
     return Estimated(
         _plan(command.load, command.room, offload=command.offload),
         gpus(),
-        None if room is None else max(int(room * (1.0 - RESERVE)) - _ADDRESSES, 0),
+        None if room is None else int(room * (1.0 - RESERVE)) - min(_ADDRESSES, room // 4),
     )
 
 

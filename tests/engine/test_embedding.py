@@ -10,6 +10,7 @@ import pytest
 
 from shimmy.engine.embedding import EmbeddingQueue
 from shimmy.engine.embedding_job import EmbeddingJob
+from shimmy.engine.pacer import SIZES
 from shimmy.errors import Cancelled, InsufficientMemory
 from shimmy.native.embedder import Embedder, EmbedRun
 from shimmy.native.model import Model
@@ -139,18 +140,18 @@ def test_a_slice_is_short_while_generations_wait_and_the_model_can_stop_anywhere
     before = queue.n_tokens
     for _ in range(3):
         queue.step(waiting=True, last_step_s=0.0)
-    assert queue.n_tokens == before + 3 * 16
+    assert queue.n_tokens == before + 3 * SIZES[0]
     assert len(run(queue, waiting=True)) == 1
 
 
 def test_a_text_that_must_be_read_whole_takes_a_slice_of_its_own(embedding: Model, make_queue: MakeQueue) -> None:
     queue = make_queue(Maker(embedding), max_step_s=1e-9)
-    queue.add(job(1, 64, 200, 5, 5))
+    queue.add(job(1, 64, 200, 4, 4))
     seen: list[int] = []
     while queue.pending:
         queue.step(waiting=True, last_step_s=0.0)
         seen.append(queue.n_tokens - sum(seen))
-    assert seen == [64, 200, 10]
+    assert seen == [64, 200, 8]
 
 
 def test_the_context_grows_with_the_longest_text_and_stays(llama: Model, make_queue: MakeQueue) -> None:
