@@ -143,6 +143,7 @@ def test_a_client_that_goes_away_ends_the_tool(agent: Running, folder: Path) -> 
     stream.close()
     agent.wait_until(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE)
     agent.wait_until_idle()
+    assert not agent.server.services.active
     pid.unlink()
 
 

@@ -139,6 +139,7 @@ def test_a_client_that_goes_away_ends_its_call(tools: Running, tmp_path: Path) -
     connection.close()
     tools.wait_until(lambda: not left_behind.is_running() or left_behind.status() == psutil.STATUS_ZOMBIE)
     tools.wait_until(lambda: not tools.server.services.active)
+    assert execute(tools, "calculator", expression="1 + 1").json["result"] == 2
 
 
 def test_calls_are_counted_by_tool_and_outcome(tmp_path: Path) -> None:

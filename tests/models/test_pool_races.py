@@ -144,10 +144,18 @@ class Races(RuleBasedStateMachine):
         await self.pool.close()
 
 
-def _race(model: Path, tmp_path_factory: pytest.TempPathFactory, examples: int, steps: int) -> None:
+def _race(model: Path, tmp_path_factory: pytest.TempPathFactory, examples: int, steps: int) -> tuple[int, int]:
+    """How many races began, and how many of them ended with nobody hanging and no process left."""
+    begun, ended = [], []
+
     class Here(Races):
         def __init__(self) -> None:
             super().__init__(model, tmp_path_factory.mktemp("races"))
+            begun.append(self.folder)
+
+        def teardown(self) -> None:
+            super().teardown()
+            ended.append(self.folder)
 
     run_state_machine_as_test(
         Here,
@@ -159,14 +167,17 @@ def _race(model: Path, tmp_path_factory: pytest.TempPathFactory, examples: int, 
             database=None,
         ),
     )
+    return len(begun), len(ended)
 
 
 def test_whatever_happens_at_once_ends_clearly(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    _race(tiny_llama, tmp_path_factory, examples=8, steps=30)
+    begun, ended = _race(tiny_llama, tmp_path_factory, examples=8, steps=30)
+    assert begun == ended > 0
 
 
 @pytest.mark.slow
 def test_whatever_happens_at_once_ends_clearly_for_long(
     tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    _race(tiny_llama, tmp_path_factory, examples=60, steps=60)
+    begun, ended = _race(tiny_llama, tmp_path_factory, examples=60, steps=60)
+    assert begun == ended > 0

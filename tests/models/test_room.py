@@ -268,6 +268,7 @@ def test_a_worker_that_dies_gives_its_memory_back(home: Path, folder: Path, size
         os.kill(house.models["a"].pid, signal.SIGKILL)
         await until(lambda: not house.room.places)
         await house.use("b")
+        assert house.loaded() == "b"
         await house.close()
 
     run(body())

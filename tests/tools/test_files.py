@@ -14,7 +14,7 @@ import pytest
 from shimmy.tools.files import Refused, read_below
 from tests.tools.registries import call, config_of
 
-SECRET = b"secret"
+SECRET = b"what nobody may read"
 SWAP = """
 import os, sys
 os.symlink("../outside", "link")
@@ -73,7 +73,9 @@ def test_regular_files_below_the_root_are_read(root: Path, path: str) -> None:
     ],
 )
 def test_nothing_outside_is_read(root: Path, path: str) -> None:
-    refused(path.format(root=root), root)
+    said = refused(path.format(root=root), root)
+    assert said
+    assert (root.parent / "secret.txt").read_text() not in said
 
 
 def test_links_are_not_followed_wherever_they_lead(root: Path) -> None:
