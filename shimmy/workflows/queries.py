@@ -1,4 +1,4 @@
-"""JMESPath: what a query reads, and its value where that costs nothing; all others run in a process of their own (formulas.py)."""
+"""JMESPath: what a query reads, and its value where that costs nothing; all others run in a process of their own (bounded/query.py)."""
 
 from __future__ import annotations
 
